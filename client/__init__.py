@@ -1,0 +1,1 @@
+"""One site: what runs at a hospital."""

@@ -1,0 +1,1 @@
+"""What server, sites and simulations share; knows none of them."""

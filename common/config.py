@@ -1,0 +1,214 @@
+"""A run's settings: what each means, its type, bounds, unit and source. The values stand in `pyproject.toml`.
+
+The coordinator owns a `RunConfig`; it travels to the sites, which may refuse it and never change it.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import ConfigError, nearest
+
+Scalar = bool | int | float | str
+HERE = Path(__file__).parent
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Section(BaseModel):
+    """A frozen group of settings; keys are written in kebab-case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True, strict=False)
+
+
+class DataSection(Section):
+    """Which images, which sites, and how they are divided."""
+
+    name: str = Field(description="data set: phantom, archive, folder or medmnist")
+    seed: int = Field(ge=0, lt=2**63, description="draws the phantom, the partition and the splits; apart from `seed`")
+    path: str = Field(description="file or folder of archive, folder and medmnist; empty for phantom")
+    image_size: int = Field(ge=0, le=1024, description="side in pixels to which images are brought; 0 keeps them")
+    classes: str = Field(description="comma-separated classes to keep; empty keeps all")
+    label: str = Field(description="array or column that holds the label; auto takes labels (phantom: lesion)")
+    mask: str = Field(description="array or column that holds the mask")
+    patient: str = Field(description="array or column that names the patient; auto looks for patient, lesion, video")
+    patient_pattern: str = Field(
+        description="regular expression; its first group, found in the patient column, is the patient"
+    )
+    held_out: str = Field(description="comma-separated sites that never train and are judged at the end")
+    partition: Literal["natural", "dirichlet", "quantity", "scanner"] = Field(
+        description="sites as in the data, or made: label skew, quantity skew, scanner shift"
+    )
+    partition_sites: int = Field(ge=1, le=10_000, description="sites to make; natural ignores it")
+    partition_alpha: float = Field(gt=0, le=1e6, description="Dirichlet concentration; smaller means more skew")
+    max_images_per_site: int = Field(
+        ge=0, description="keep whole patients up to this many images per site; 0 keeps all"
+    )
+    patients_per_site: int = Field(ge=4, le=100_000, description="phantom: patients drawn at each site")
+    download: bool = Field(description="medmnist: may the file be fetched from the network")
+
+
+class TaskSection(Section):
+    """What is learnt."""
+
+    name: str = Field(description="task: binary, multiclass, multilabel or segmentation")
+    positive: str = Field(description="binary: the class, or comma-separated classes, that count as positive")
+
+
+class ModelSection(Section):
+    """Which attention model."""
+
+    name: str = Field(description="model: see `consilium list models`")
+    width: int = Field(ge=4, le=1024, description="channels of the first stage, or token dimension")
+
+
+class TrainSection(Section):
+    """How a site trains in one round."""
+
+    local_epochs: int = Field(ge=1, le=1000, description="passes over the site's training images per round")
+    batch_size: int = Field(ge=1, le=4096, description="images per step")
+    optimizer: Literal["adamw", "sgd"] = Field(description="local optimizer, started afresh each round")
+    learning_rate: float = Field(gt=0, le=10, description="local learning rate")
+    weight_decay: float = Field(ge=0, le=1, description="decoupled for adamw, L2 for sgd")
+    momentum: float = Field(ge=0, lt=1, description="sgd only")
+    augment: bool = Field(description="random flips and small shifts while training")
+    class_weights: Literal["none", "balanced"] = Field(
+        description="weigh the loss by the inverse class frequency at the site"
+    )
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:i")
+    amp: bool = Field(description="bfloat16 autocast on CUDA; ignored on CPU, where it is slower")
+
+
+class StrategySection(Section):
+    """How the server combines updates."""
+
+    name: str = Field(description="strategy: see `consilium list strategies`")
+    mu: float = Field(ge=0, le=100, description="fedprox: weight of the proximal term")
+    server_learning_rate: float = Field(gt=0, le=100, description="fedadam, fedyogi: server step size")
+    beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi: first-moment decay")
+    beta2: float = Field(ge=0, lt=1, description="fedadam, fedyogi: second-moment decay")
+    tau: float = Field(gt=0, le=1, description="fedadam, fedyogi: adaptivity floor")
+
+
+class CohortSection(Section):
+    """Which sites take part in a round, and how long the server waits."""
+
+    fraction: float = Field(gt=0, le=1, description="share of the source sites drawn each round, without replacement")
+    quorum: int = Field(ge=1, description="fewest sites whose updates may be combined; fewer ends the run")
+    timeout_seconds: float = Field(gt=0, le=7 * 86400, description="longest wait for a round's replies")
+
+
+class AttentionSection(Section):
+    """When and on how much attention is measured."""
+
+    every: int = Field(ge=0, description="rounds between signatures; 0 measures none. The last round always measures")
+    images_per_patient: int = Field(ge=1, le=1000, description="at most so many images of one patient")
+    patients: int = Field(ge=1, description="at most so many patients per site and measurement")
+
+
+class PrivacySection(Section):
+    """What protects the patients."""
+
+    mechanism: str = Field(description="privacy mechanism; none protects nothing and is said aloud")
+
+
+class RunConfig(Section):
+    """Everything that determines one training."""
+
+    seed: int = Field(ge=0, lt=2**63, description="every reproducible random number is derived from it")
+    rounds: int = Field(ge=1, le=100_000, description="rounds to train")
+    out: str = Field(description="the server's folder for checkpoints and history; empty keeps them in memory only")
+    data: DataSection
+    task: TaskSection
+    model: ModelSection
+    train: TrainSection
+    strategy: StrategySection
+    cohort: CohortSection
+    attention: AttentionSection
+    privacy: PrivacySection
+
+    def flat(self) -> dict[str, Scalar]:
+        """Give dotted kebab-case keys and scalar values, as Flower carries them."""
+        return flatten(self.model_dump(by_alias=True))
+
+    def digest(self) -> str:
+        """SHA-256 of all settings but `out`, which changes no result."""
+        values = {key: value for key, value in self.flat().items() if key != "out"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def replace(self, changes: Mapping[str, Scalar]) -> "RunConfig":
+        """Give a copy with some dotted keys changed, checked anew."""
+        return run_config({**self.flat(), **changes})
+
+
+def default_values() -> dict[str, Scalar]:
+    """Read the one table of defaults, `[tool.flwr.app.config]`."""
+    for path in (HERE / "pyproject.toml", HERE.parent / "pyproject.toml"):
+        if path.is_file():
+            return flatten(tomllib.loads(path.read_text())["tool"]["flwr"]["app"]["config"])
+    raise ConfigError("pyproject.toml with the default settings lies neither in nor beside `common/`. Install anew.")
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Turn nested tables into dotted keys."""
+    flat: dict[str, Scalar] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted keys into nested tables."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"setting {key!r}: {parent!r} is a value, not a section. Write it once only.")
+        if isinstance(node.get(leaf), dict):
+            raise ConfigError(
+                f"setting {key!r} is a section, not a value. Set one of its keys: {', '.join(node[leaf])}."
+            )
+        node[leaf] = value
+    return tree
+
+
+def run_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check flat values and freeze them.
+
+    Raises:
+        ConfigError: Unknown key (with the nearest known one), wrong type or out of range: what was found and allowed.
+    """
+    known = list(default_values())
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"setting {key!r} is not known.{nearest(key, known)} `consilium settings` lists all.")
+    try:
+        return RunConfig.model_validate(nest(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_say(problem) for problem in error.errors())) from None
+
+
+def load_run_config(changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Take the defaults and change some dotted keys."""
+    return run_config({**default_values(), **(changes or {})})
+
+
+def _say(problem: Any) -> str:
+    key = ".".join(_kebab(str(part)) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"setting {key!r} is missing. Give it a value."
+    allowed = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"setting {key!r} is {problem['input']!r}; {allowed}. `consilium settings {key}` says what it means."

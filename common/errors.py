@@ -1,0 +1,104 @@
+"""Every error of the platform, as one tree.
+
+ConsiliumError                exit 1
+├─ ConfigError                exit 3   a setting is unknown, of the wrong type or out of range
+│  └─ UnknownNameError                 a name that stands in no table
+├─ DataError                  exit 4   a file, image, label or patient is not what it must be
+├─ PrivacyError               exit 5   a guarantee cannot be kept
+├─ ProtocolError              exit 6   a message does not fit
+├─ AggregationError           exit 7   replies cannot be combined
+└─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
+
+Every message has three parts: what was found, what is allowed, what to do. Only `code` may cross the wire.
+"""
+
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class ConsiliumError(Exception):
+    """Base of all errors that a user can cause or cure.
+
+    What to do: read the message; it names the setting or file.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(ConsiliumError):
+    """A setting is unknown, of the wrong type or out of range.
+
+    What to do: correct the key that the message names; `consilium settings` lists all keys with their meaning.
+    """
+
+    code = "config"
+    exit_code = 3
+
+
+class UnknownNameError(ConfigError):
+    """A name stands in no table.
+
+    What to do: take one of the names in the message.
+    """
+
+    code = "unknown-name"
+
+    def __init__(self, what: str, name: str, known: list[str]) -> None:
+        super().__init__(f"{what} {name!r} is not known.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+
+
+class DataError(ConsiliumError):
+    """A file, image, label or patient is not what it must be.
+
+    What to do: the message names the array or row; correct the data, or the `data.` setting that reads it.
+    """
+
+    code = "data"
+    exit_code = 4
+
+
+class PrivacyError(ConsiliumError):
+    """A privacy guarantee cannot be kept.
+
+    What to do: choose a mechanism, model or budget that the message allows.
+    """
+
+    code = "privacy"
+    exit_code = 5
+
+
+class ProtocolError(ConsiliumError):
+    """A message does not have the fields, types or versions that it must have.
+
+    What to do: run the same version of Consilium on both sides.
+    """
+
+    code = "protocol"
+    exit_code = 6
+
+
+class AggregationError(ConsiliumError):
+    """Replies cannot be combined: too few, not finite, or of different shapes.
+
+    What to do: look up the failed sites in the history; lower `cohort.quorum` only if the study allows it.
+    """
+
+    code = "aggregation"
+    exit_code = 7
+
+
+class RunFolderError(ConsiliumError):
+    """A run folder exists already, is missing, is damaged, or the disk is full.
+
+    What to do: give another `--out`, continue with `--resume`, or free space.
+    """
+
+    code = "run-folder"
+    exit_code = 8
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Say ' Did you mean …?' when a known name lies close, else nothing."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""

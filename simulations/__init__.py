@@ -1,0 +1,1 @@
+"""Many sites on one machine, studies and reports; shipped to no hospital."""
