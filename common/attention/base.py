@@ -1,7 +1,7 @@
 """What an attention site is: one attention operator of a model, and where its tensor can be read."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -15,7 +15,9 @@ class AttentionSite:
     `module` is the path of the submodule whose forward *output* is the attention tensor:
     channel-gate [B, C] in (0, 1); spatial-gate and attention-gate [B, 1, H, W] in (0, 1);
     self-attention [B, heads, N, N], rows sum to one, `grid` its token grid (rows, columns), `cls` whether token 0 is a
-    class token.
+    class token, `heads` how many heads it has (0: unknown, then no statistic has one entry per head).
+    `features` is, for a channel gate, the path of the submodule whose output [B, C, H, W] the gate scales; without it
+    the gate is measured and has no map to show.
     """
 
     name: str
@@ -23,6 +25,8 @@ class AttentionSite:
     module: str
     grid: tuple[int, int] | None = None
     cls: bool = False
+    heads: int = 0
+    features: str = ""
 
 
 @runtime_checkable
@@ -37,6 +41,9 @@ class AttentionModel(nn.Module):
 
     Shapes: images [B, C, H, W] in [-1, 1] -> logits [B, K] (classification) or [B, K, H, W] (segmentation).
     """
+
+    dense: ClassVar[bool] = False
+    """True: one logit per class and pixel (segmentation). False: one per class (classification)."""
 
     attention_sites: tuple[AttentionSite, ...] = ()
 

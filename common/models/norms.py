@@ -1,0 +1,26 @@
+"""Which arrays of a model belong to normalisation: what FedBN keeps at the site."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from common.models.weight_standardised import WeightStandardisedConv2d
+
+NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
+
+
+def norm_parameters(model: nn.Module) -> tuple[str, ...]:
+    """Name the parameters and buffers of normalisation layers as `state_dict` does, in its order.
+
+    A weight-standardised convolution takes the place of a normalisation layer: its gain and bias are the affine map
+    that would follow one, so they count; its filters do not.
+
+    Source: Li et al. 2021, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization", section 3.
+    """
+    names: set[str] = set()
+    for path, module in model.named_modules():
+        dot = f"{path}." if path else ""
+        if isinstance(module, NORMALISATIONS):
+            names.update(dot + key for key in module.state_dict())
+        elif isinstance(module, WeightStandardisedConv2d):
+            names.update((f"{dot}gain", f"{dot}bias"))
+    return tuple(key for key in model.state_dict() if key in names)
