@@ -7,7 +7,8 @@ ConsiliumError                exit 1
 ├─ PrivacyError               exit 5   a guarantee cannot be kept
 ├─ ProtocolError              exit 6   a message does not fit
 ├─ AggregationError           exit 7   replies cannot be combined
-└─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
+├─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
+└─ AttentionError             exit 9   a model's attention cannot be read where the model says it is
 
 Every message has three parts: what was found, what is allowed, what to do. Only `code` may cross the wire.
 """
@@ -96,6 +97,16 @@ class RunFolderError(ConsiliumError):
 
     code = "run-folder"
     exit_code = 8
+
+
+class AttentionError(ConsiliumError):
+    """A model's attention cannot be read where the model says that it is.
+
+    What to do: correct `attention_sites` of the model that the message names; every site fires once in a forward pass.
+    """
+
+    code = "attention"
+    exit_code = 9
 
 
 def nearest(name: str, known: list[str]) -> str:

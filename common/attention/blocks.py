@@ -1,0 +1,87 @@
+"""Which statistics each kind of attention has, in the order in which the signature takes them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from common.attention.base import AttentionSite, Kind
+from common.attention.gates import ChannelGates, SpatialGates
+from common.attention.tokens import TokenMaps
+
+BlockKind = Literal["histogram", "map", "scalars", "profile"]
+PER_HEAD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One statistic: a method of the kind's view that gives [B, size].
+
+    Histograms and maps are probability vectors; scalars and profiles have entries in [0, 1]. Size `PER_HEAD` stands for
+    one entry per head. `cls` says whether it needs (True) or excludes (False) a class token.
+    """
+
+    name: str
+    kind: BlockKind
+    size: int
+    grid: tuple[int, int] | None = None
+    cls: bool | None = None
+
+    def length(self, site: AttentionSite) -> int:
+        """How many entries it has at a site; 0 where it does not exist."""
+        if self.cls is not None and self.cls != site.cls:
+            return 0
+        return site.heads if self.size == PER_HEAD else self.size
+
+
+_SPATIAL = (
+    Rule("mass_map", "map", 16, grid=(4, 4)),
+    Rule("gate_hist", "histogram", 8),
+    Rule("ent_hist", "histogram", 6),
+    Rule("geom", "scalars", 3),
+    Rule("total", "scalars", 1),
+)
+
+RULES: dict[Kind, tuple[Rule, ...]] = {
+    "channel-gate": (
+        Rule("gate_hist", "histogram", 8),
+        Rule("gate_prof", "profile", 16),
+        Rule("gate_mom", "scalars", 4),
+    ),
+    "spatial-gate": _SPATIAL,
+    "attention-gate": _SPATIAL,
+    "self-attention": (
+        Rule("cls_map", "map", 16, grid=(4, 4), cls=True),
+        Rule("received_map", "map", 16, grid=(4, 4), cls=False),
+        Rule("ent_hist", "histogram", 6),
+        Rule("dist_hist", "histogram", 8),
+        Rule("head_div", "scalars", 1),
+        Rule("sink", "scalars", 1),
+        Rule("cls_self", "scalars", 1, cls=True),
+        Rule("head_ent", "scalars", PER_HEAD),
+        Rule("head_dist", "scalars", PER_HEAD),
+    ),
+}
+"""Most telling first: when the number of blocks is capped, the last are left out."""
+
+VIEWS: dict[Kind, Callable[[Tensor, AttentionSite], Any]] = {
+    "channel-gate": ChannelGates,
+    "spatial-gate": SpatialGates,
+    "attention-gate": SpatialGates,
+    "self-attention": TokenMaps,
+}
+
+
+def site_rules(site: AttentionSite) -> tuple[Rule, ...]:
+    """Give the statistics that exist at a site, most telling first."""
+    return tuple(rule for rule in RULES[site.kind] if rule.length(site) > 0)
+
+
+def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Compute the named statistics of one site, per image.
+
+    Shapes: tensor as the site's kind says -> each float32 [B, size].
+    """
+    view = VIEWS[site.kind](tensor, site)
+    return {name: getattr(view, name)() for name in names}

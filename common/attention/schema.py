@@ -1,0 +1,146 @@
+"""What each number of a signature means, and an id over all of it: statistics with different ids never mix."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.attention.base import AttentionModel, AttentionSite
+from common.attention.blocks import BlockKind, Rule, site_rules
+from common.attention.checks import check_sites
+from common.errors import AttentionError
+
+VERSION = 1
+"""Raised whenever a statistic is computed differently: bins, kernels, normalisation."""
+DEPTHS, CAP = 3, 8
+LONGEST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One statistic of one site: entries `start` to `start + size` of the signature.
+
+    Each entry is multiplied by `scale` = w / √size for scalars and profiles and w for probability vectors, with
+    w = 1 / √blocks, so that every block has a norm of at most w and the signature of at most one.
+    """
+
+    site: str
+    name: str
+    kind: BlockKind
+    start: int
+    size: int
+    grid: tuple[int, int] | None
+    scale: float
+
+    @property
+    def label(self) -> str:
+        """Site and statistic in one name."""
+        return f"{self.site}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The blocks of a model's signature in the order of its sites; `weights` w_b with Σ w_b² = 1."""
+
+    id: str
+    blocks: tuple[Block, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def length(self) -> int:
+        """How many entries a signature has."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The attention sites that are measured, in order."""
+        return tuple(dict.fromkeys(block.site for block in self.blocks))
+
+    def split(self, vector: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Cut a signature, or a mean of signatures, into its blocks and take the scale away.
+
+        Raises:
+            AttentionError: The vector has another length.
+        """
+        if vector.shape != (self.length,):
+            raise AttentionError(
+                f"a signature has shape {vector.shape}. Its schema {self.id[:12]} allows ({self.length},); use the "
+                f"schema that it was measured with."
+            )
+        return {block.label: vector[block.start : block.start + block.size] / block.scale for block in self.blocks}
+
+
+def schema_of(model: AttentionModel, depths: int = DEPTHS, cap: int = CAP) -> Schema:
+    """Choose what is measured on a model: at most `depths` sites of each kind, spread from early to late, `cap` blocks.
+
+    Blocks are taken in rounds: the most telling statistic of each kind at every depth, late before early before middle,
+    then the next statistic, until `cap` blocks are reached. Needs no forward pass: a server that holds the model and no
+    image builds the same schema.
+
+    Raises:
+        AttentionError: The model names no sites, or its signature would have more than 256 entries.
+    """
+    name = type(model).__name__
+    check_sites(name, model.attention_sites)
+    taken = _choose(_spread(model.attention_sites, depths), cap)
+    taken.sort(key=lambda pair: model.attention_sites.index(pair[0]))
+    length = sum(rule.length(site) for site, rule in taken)
+    if length > LONGEST:
+        raise AttentionError(
+            f"the signature of {name} would have {length} entries. At most {LONGEST} are allowed; ask for fewer depths "
+            f"or blocks, or leave `heads` of `attention_sites` at 0."
+        )
+    blocks = _lay_out(taken)
+    return Schema(_digest(model, blocks), blocks, (len(blocks) ** -0.5,) * len(blocks))
+
+
+def _spread(sites: Sequence[AttentionSite], depths: int) -> list[list[AttentionSite]]:
+    """For each kind its late, early and middle sites, in this order of importance."""
+    groups = []
+    for kind in dict.fromkeys(site.kind for site in sites):
+        same = [site for site in sites if site.kind == kind]
+        steps = min(depths, len(same))
+        early = [i * (len(same) - 1) // max(1, steps - 1) for i in range(steps - 1)]
+        groups.append([same[place] for place in (len(same) - 1, *early)])
+    return groups
+
+
+def _choose(groups: list[list[AttentionSite]], cap: int) -> list[tuple[AttentionSite, Rule]]:
+    ranks = max(len(site_rules(group[0])) for group in groups)
+    depths = max(len(group) for group in groups)
+    taken = [
+        (group[depth], site_rules(group[depth])[rank])
+        for rank in range(ranks)
+        for depth in range(depths)
+        for group in groups
+        if depth < len(group) and rank < len(site_rules(group[depth]))
+    ]
+    return taken[:cap]
+
+
+def _lay_out(taken: list[tuple[AttentionSite, Rule]]) -> tuple[Block, ...]:
+    weight = len(taken) ** -0.5
+    blocks: list[Block] = []
+    start = 0
+    for site, rule in taken:
+        size = rule.length(site)
+        scale = weight / size**0.5 if rule.kind in ("scalars", "profile") else weight
+        blocks.append(Block(site.name, rule.name, rule.kind, start, size, rule.grid, scale))
+        start += size
+    return tuple(blocks)
+
+
+def _digest(model: AttentionModel, blocks: tuple[Block, ...]) -> str:
+    """SHA-256 over everything that fixes the meaning; values of weights are no part of it, their shapes are."""
+    meaning = {
+        "version": VERSION,
+        "blocks": [asdict(block) for block in blocks],
+        "sites": [asdict(site) for site in model.attention_sites],
+        "model": type(model).__name__,
+        "arrays": [[name, list(array.shape)] for name, array in model.state_dict().items()],
+        "projection": None,
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
