@@ -1,0 +1,138 @@
+"""One site: its data, its device, its store. A simulated site is cut from the run's data set; a hospital has a TOML."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.config import RunConfig, Scalar, run_config
+from common.data.base import Dataset, concatenate
+from common.data.federation import Federation, SiteData, open_federation
+from common.device import choose_device
+from common.errors import ConfigError, DataError
+from common.tasks.base import Task
+from common.tasks.build import build_task
+
+# Keys of Flower's node config.
+PARTITION, MEMBERS, STORE, SITE_FILE = "partition-id", "members", "store", "site-config"
+
+
+class SiteConfig(BaseModel):
+    """A hospital's own settings. They never travel, and no run can loosen them."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
+
+    name: str = Field(min_length=1, max_length=64, description="the site's name in this federation")
+    state: Path = Field(description="folder for what the site keeps between rounds")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i; beats the run's wish")
+    data: dict[str, bool | int | float | str] = Field(description="where the data lie: any `data.` setting of a run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """An open site. `data` is prepared for the run's task."""
+
+    name: str
+    data: SiteData
+    federation: Federation
+    task: Task
+    device: torch.device
+    store: Path | None
+
+
+def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
+    """Open the site that a node stands for.
+
+    Raises:
+        ConfigError: The node names no site, or the site's TOML is wrong.
+        DataError: The data are not what the run needs.
+    """
+    if SITE_FILE in node:
+        own = read_site_config(Path(str(node[SITE_FILE])))
+        return _hospital(config, own)
+    if PARTITION not in node and MEMBERS not in node:
+        raise ConfigError(
+            f"the node config names no site. Give {SITE_FILE!r} (a hospital's TOML) or {PARTITION!r} (simulation)."
+        )
+    federation = open_federation(config.data)
+    if MEMBERS in node:
+        data = merge([federation.site(name) for name in str(node[MEMBERS]).split("\n")])
+    else:
+        index = int(node[PARTITION])
+        if index >= len(federation.sites):
+            raise ConfigError(
+                f"there is no site number {index}; the data have {len(federation.sites)} sites. Start as many nodes as "
+                f"there are sites."
+            )
+        data = federation.sites[index]
+    folder = node.get(STORE) or (f"{config.out}/sites" if config.out else "")
+    return _site(config, federation, data, config.train.device, Path(str(folder)) if folder else None)
+
+
+def read_site_config(path: Path) -> SiteConfig:
+    """Read a hospital's TOML.
+
+    Raises:
+        ConfigError: It is missing, is no TOML, or has wrong keys or values.
+    """
+    try:
+        return SiteConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"the site file {path} cannot be read: {error.strerror}. Give the path of a TOML.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the site file {path} is not valid TOML: {error}. Correct that line.") from None
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"the site file {path} is wrong: {problems}. Needed are name, state and [data].") from None
+
+
+def merge(members: list[SiteData]) -> SiteData:
+    """Put the images of several sites together, as one centralised site."""
+    if len(members) == 1:
+        return replace(members[0], role="source")
+    return SiteData(
+        name=" + ".join(member.name for member in members),
+        role="source",
+        train=concatenate([_qualified(member.train, member.name) for member in members]),
+        val=concatenate([_qualified(member.val, member.name) for member in members]),
+        test=concatenate([_qualified(member.test, member.name) for member in members]),
+    )
+
+
+def _qualified(data: Dataset, site: str) -> Dataset:
+    """Name patients by site too: equal names at two sites are two patients."""
+    return replace(data, patients=np.array([f"{site}/{patient}" for patient in data.patients.tolist()], dtype=str))
+
+
+def _hospital(config: RunConfig, own: SiteConfig) -> Site:
+    changes: dict[str, Scalar] = {f"data.{key}": value for key, value in own.data.items()}
+    federation = open_federation(run_config({**config.flat(), **changes, "data.held-out": ""}).data)
+    if len(federation.sites) != 1:
+        raise DataError(f"the data of {own.name!r} hold {len(federation.sites)} sites. A hospital's data hold one.")
+    data = replace(federation.sites[0], name=own.name)
+    return _site(config, federation, data, own.device, own.state)
+
+
+def _site(config: RunConfig, federation: Federation, data: SiteData, device: str, store: Path | None) -> Site:
+    task = build_task(config.task, federation.classes, federation.mask_classes)
+    prepared = replace(data, train=task.prepare(data.train), val=task.prepare(data.val), test=task.prepare(data.test))
+    return Site(
+        name=data.name,
+        data=prepared,
+        federation=federation,
+        task=task,
+        device=choose_device(device),
+        store=store / folder_name(data.name) if store else None,
+    )
+
+
+def folder_name(site: str) -> str:
+    """Make a site's name safe as a folder name, distinct for distinct names."""
+    return "".join(char if char.isalnum() or char in "-_" else f"%{ord(char):x}" for char in site)

@@ -1,0 +1,95 @@
+"""Local training: one round at one site, deterministic in (seed, site, round)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.attention.base import AttentionModel
+from common.config import TrainSection
+from common.data.augment import augment
+from common.data.base import Batch, Dataset
+from common.device import precision
+from common.seeds import derive, generator, torch_generator
+from common.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a round of training tells: images per epoch and the summed loss of the last epoch."""
+
+    images: int
+    loss_sum: float
+
+
+def train(
+    model: AttentionModel, task: Task, data: Dataset, settings: TrainSection, seed: int, mu: float = 0.0
+) -> Trained:
+    """Train `model` in place on all of `data`, `settings.local_epochs` times.
+
+    Args:
+        model: On the device to train on.
+        task: Gives the loss.
+        data: Prepared for the task.
+        settings: Optimizer, batches, augmentation.
+        seed: For this site and this round; shuffles and augmentation follow from it.
+        mu: Weight of the proximal term (μ/2)·‖w − w_global‖² (Li et al. 2020, eq. 2); 0 leaves it out.
+    """
+    device = next(model.parameters()).device
+    optimizer = build_optimizer(model, settings)
+    weights = _class_weights(task, data, settings, device)
+    anchor = [parameter.detach().clone() for parameter in model.parameters()] if mu else []
+    model.train()
+    # Dropout, where a model has it, draws from torch's own state: fix it for this call and put it back after.
+    devices = [device] if device.type == "cuda" else []
+    total = torch.zeros((), device=device)
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, "dropout"))
+        for epoch in range(settings.local_epochs):
+            total = torch.zeros((), device=device)
+            for batch, count in _batches(data, settings, seed, epoch, device):
+                with precision(device, settings.amp):
+                    logits = model(batch.images)
+                loss = task.loss(logits, batch, weights)
+                objective = loss + proximal(model, anchor, mu) if mu else loss
+                optimizer.zero_grad(set_to_none=True)
+                objective.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                total += loss.detach() * count
+    return Trained(images=len(data), loss_sum=float(total))
+
+
+def build_optimizer(model: AttentionModel, settings: TrainSection) -> torch.optim.Optimizer:
+    """Build the local optimizer; it starts afresh each round, so nothing of it must be kept or sent."""
+    parameters = list(model.parameters())
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+
+
+def proximal(model: AttentionModel, anchor: list[Tensor], mu: float) -> Tensor:
+    """Compute (μ/2)·Σ‖w − w_global‖², squared as in the paper."""
+    distance = [(now - then).square().sum() for now, then in zip(model.parameters(), anchor, strict=True)]
+    return 0.5 * mu * torch.stack(distance).sum()
+
+
+def _batches(
+    data: Dataset, settings: TrainSection, seed: int, epoch: int, device: torch.device
+) -> Iterator[tuple[Batch, int]]:
+    order: NDArray[np.int64] = generator(seed, "shuffle", epoch).permutation(len(data))
+    random = torch_generator(seed, "augment", epoch)
+    for start in range(0, len(order), settings.batch_size):
+        index = order[start : start + settings.batch_size]
+        batch = data.batch(index, device)
+        yield (augment(batch, random) if settings.augment else batch), len(index)
+
+
+def _class_weights(task: Task, data: Dataset, settings: TrainSection, device: torch.device) -> Tensor | None:
+    if settings.class_weights == "none":
+        return None
+    return torch.from_numpy(task.class_weights(data)).to(device)

@@ -1,0 +1,180 @@
+"""The wire: typed requests and replies, and how each becomes Flower records. The only place where a key is spelt.
+
+Arrays travel as raw little-endian buffers with dtype and shape; nothing is ever unpickled.
+"""
+
+import json
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from common.arrays import Arrays
+from common.attention.signature import Signature
+from common.errors import ProtocolError
+
+WIRE_VERSION = 1
+RAW = "consilium.raw.le"
+DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloRequest:
+    """Ask a site who it is; it refuses when its run settings have another digest."""
+
+    config_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a site says of itself before the first round; the server builds the model from what all agree on."""
+
+    site: str
+    role: str
+    train_images: int
+    train_patients: int
+    classes: tuple[str, ...]
+    mask_classes: tuple[str, ...]
+    channels: int
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's."""
+
+    round: int
+    arrays: Arrays
+    mu: float = 0.0
+    keep_local: tuple[str, ...] = ()
+    measure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReply:
+    """Update = local arrays − global arrays; loss is a sum over `images` seen in the last local epoch."""
+
+    site: str
+    update: Arrays
+    images: int
+    loss_sum: float
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateRequest:
+    """Judge `arrays` on one split, and measure the signature if asked."""
+
+    round: int
+    arrays: Arrays
+    split: str
+    keep_local: tuple[str, ...] = ()
+    measure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateReply:
+    """Per metric a vector of sums that adds across sites; loss is a sum over `images`."""
+
+    site: str
+    images: int
+    loss_sum: float
+    sums: Arrays = field(default_factory=dict)
+    signature: Signature | None = None
+
+
+Body = HelloRequest | Hello | TrainRequest | TrainReply | EvaluateRequest | EvaluateReply
+B = TypeVar("B", HelloRequest, Hello, TrainRequest, TrainReply, EvaluateRequest, EvaluateReply)
+
+# Which fields travel as arrays; all others are scalars or texts. `signature` is both: two arrays and two scalars.
+ARRAY_FIELDS = {"arrays", "update", "sums"}
+TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
+
+
+def pack(body: Body) -> RecordDict:
+    """Turn a request or reply into Flower records."""
+    records = RecordDict()
+    plain: dict[str, Any] = {"kind": type(body).__name__, "version": WIRE_VERSION}
+    for name in (item.name for item in fields(body)):
+        value = getattr(body, name)
+        if name in ARRAY_FIELDS:
+            records[name] = _to_record(value)
+        elif name == "signature":
+            if value is not None:
+                records[name] = _to_record({"total": value.total, "squares": value.squares})
+                plain.update({"signature-schema": value.schema, "signature-patients": value.patients})
+        elif name in TUPLE_FIELDS:
+            plain[name] = json.dumps(value)
+        else:
+            plain[name] = value
+    records["body"] = ConfigRecord(plain)
+    return records
+
+
+def unpack(records: RecordDict, kind: type[B]) -> B:
+    """Turn Flower records back into a request or reply of one kind.
+
+    Raises:
+        ProtocolError: Another kind or version, a missing or surplus field, a wrong type, or a malformed array.
+    """
+    plain = records.config_records.get("body")
+    if plain is None or plain.get("kind") != kind.__name__ or plain.get("version") != WIRE_VERSION:
+        found = "none" if plain is None else f"{plain.get('kind')!r} of version {plain.get('version')!r}"
+        raise ProtocolError(
+            f"a message should hold {kind.__name__!r} of version {WIRE_VERSION} and holds {found}. "
+            f"Run the same version of Consilium at every site and at the server."
+        )
+    try:
+        return kind(**{item.name: _field(item, records, plain) for item in fields(kind)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"a {kind.__name__!r} message is malformed ({type(error).__name__}).") from None
+
+
+def _field(item: Field[Any], records: RecordDict, plain: ConfigRecord) -> Any:
+    name = item.name
+    if name in ARRAY_FIELDS:
+        return _from_record(records.array_records[name])
+    if name == "signature":
+        if name not in records.array_records:
+            return None
+        arrays = _from_record(records.array_records[name])
+        schema, patients = _typed(plain["signature-schema"], str), _typed(plain["signature-patients"], int)
+        return Signature(schema=schema, patients=patients, total=arrays["total"], squares=arrays["squares"])
+    if name in TUPLE_FIELDS:
+        return tuple(str(item) for item in json.loads(str(plain[name])))
+    return _typed(plain[name], item.type)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _to_record(arrays: Arrays) -> ArrayRecord:
+    return ArrayRecord({name: to_wire(array) for name, array in arrays.items()})
+
+
+def _from_record(record: ArrayRecord) -> Arrays:
+    return {name: from_wire(array) for name, array in record.items()}
+
+
+def to_wire(array: np.ndarray[Any, Any]) -> Array:
+    """Give dtype, shape and the raw little-endian bytes."""
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return Array(dtype=array.dtype.name, shape=tuple(array.shape), stype=RAW, data=little.tobytes())
+
+
+def from_wire(array: Array) -> np.ndarray[Any, Any]:
+    """View the bytes as an array again, read-only and without a copy.
+
+    Raises:
+        ProtocolError: Unknown dtype or encoding, or a length that does not fit the shape.
+    """
+    if array.stype != RAW or array.dtype not in DTYPES or any(side < 0 for side in array.shape):
+        raise ProtocolError(f"an array is {array.stype!r} of {array.dtype!r}; allowed is {RAW!r} of {DTYPES}.")
+    dtype = np.dtype(array.dtype).newbyteorder("<")
+    if len(array.data) != dtype.itemsize * int(np.prod(array.shape, dtype=np.int64)):
+        raise ProtocolError(f"an array of shape {tuple(array.shape)} and {array.dtype} has {len(array.data)} bytes.")
+    return np.frombuffer(array.data, dtype=dtype).reshape(array.shape)

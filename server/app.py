@@ -1,0 +1,62 @@
+"""The ServerApp: read the settings, meet the sites, build the parts, run the rounds."""
+
+import logging
+import threading
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.config import RunConfig, run_config
+from common.errors import ProtocolError
+from common.models.build import build_model
+from common.tasks.build import build_task
+from common.trees import refuse_two_trees
+from server.checkpoint import Checkpoint
+from server.exchange import Exchange
+from server.history import RoundRecord
+from server.rounds import Observer, RoundLoop, StopFlag
+from server.strategies import STRATEGIES
+
+refuse_two_trees(__file__)
+log = logging.getLogger(__name__)
+
+# A plain assignment: Flower's loader does not see an annotated one.
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one training, started by Flower."""
+    coordinate(grid, run_config(context.run_config), log_round)
+
+
+def log_round(record: RoundRecord) -> None:
+    """Say in one line what a round brought."""
+    log.info("round %d: %d sites trained, %d failed", record.round, len(record.train_loss), len(record.failures))
+
+
+def coordinate(
+    grid: Grid, config: RunConfig, observe: Observer = log_round, stop: StopFlag | None = None
+) -> Checkpoint:
+    """Train over any Grid and give the final state.
+
+    Raises:
+        ConsiliumError: A setting, site, reply or folder is not what it must be.
+    """
+    exchange = Exchange(grid, config.cohort.timeout_seconds)
+    strategy = STRATEGIES.load(config.strategy.name)(config.strategy)
+    exchange.meet(config.digest())
+    hello = next(iter(exchange.hellos.values()))
+    for other in exchange.hellos.values():
+        for field in ("classes", "mask_classes", "channels", "image_size"):
+            if getattr(other, field) != getattr(hello, field):
+                raise ProtocolError(
+                    f"sites {hello.site!r} and {other.site!r} differ in {field}: {getattr(hello, field)!r} and "
+                    f"{getattr(other, field)!r}. All sites need the same; correct the data or `data.` settings."
+                )
+    task = build_task(config.task, hello.classes, hello.mask_classes)
+    model = build_model(config.model, hello.channels, task.outputs, hello.image_size, config.seed, dense=task.dense)
+    folder = Path(config.out) if config.out else None
+    loop = RoundLoop(config, exchange, strategy, task, model, folder, observe, stop or threading.Event())
+    return loop.run()

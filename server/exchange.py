@@ -1,0 +1,94 @@
+"""Sending one request to many sites over Flower's Grid, and taking the replies apart."""
+
+import logging
+from collections.abc import Mapping
+from typing import TypeVar
+
+from flwr.app import Message, MessageType
+from flwr.serverapp import Grid
+
+from common.errors import AggregationError, ConsiliumError, ProtocolError
+from common.messages import EvaluateReply, EvaluateRequest, Hello, HelloRequest, TrainReply, TrainRequest, pack, unpack
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", Hello, TrainReply, EvaluateReply)
+
+
+class Exchange:
+    """The sites of a run, by name, behind one Grid. Every wait is bounded by `timeout` seconds."""
+
+    def __init__(self, grid: Grid, timeout: float) -> None:
+        self._grid = grid
+        self._timeout = timeout
+        self.hellos: dict[str, Hello] = {}
+        self._nodes: dict[str, int] = {}
+
+    def meet(self, config_digest: str) -> None:
+        """Ask every node who it is.
+
+        Raises:
+            AggregationError: No node answered, or a node refused; the message gives the codes.
+            ProtocolError: Two nodes give the same site name.
+        """
+        nodes = {str(node): node for node in self._grid.get_node_ids()}
+        replies, failures = self._ask(nodes, MessageType.QUERY, HelloRequest(config_digest=config_digest), Hello)
+        if failures or not replies:
+            codes = ", ".join(sorted(set(failures.values()))) or "no node is online"
+            raise AggregationError(
+                f"{len(failures)} of {len(nodes)} sites cannot take part: {codes}. The reason stands in each site's "
+                f"own log; `consilium-site check` there says what to do."
+            )
+        for node, hello in replies.items():
+            if hello.site in self.hellos:
+                raise ProtocolError(f"two nodes call themselves {hello.site!r}. Give every site a name of its own.")
+            self.hellos[hello.site] = hello
+            self._nodes[hello.site] = nodes[node]
+
+    def names(self, role: str | None = None) -> list[str]:
+        """Give the sites, all or of one role, sorted by name."""
+        return sorted(name for name, hello in self.hellos.items() if role in (None, hello.role))
+
+    def train(self, sites: list[str], request: TrainRequest) -> tuple[dict[str, TrainReply], dict[str, str]]:
+        """Let sites train; give replies and failure codes by site."""
+        return self._ask(self._some(sites), MessageType.TRAIN, request, TrainReply)
+
+    def evaluate(self, sites: list[str], request: EvaluateRequest) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
+        """Let sites judge; give replies and failure codes by site."""
+        return self._ask(self._some(sites), MessageType.EVALUATE, request, EvaluateReply)
+
+    def _some(self, sites: list[str]) -> dict[str, int]:
+        return {site: self._nodes[site] for site in sites}
+
+    def _ask(
+        self,
+        nodes: Mapping[str, int],
+        kind: str,
+        request: HelloRequest | TrainRequest | EvaluateRequest,
+        reply: type[R],
+    ) -> tuple[dict[str, R], dict[str, str]]:
+        content = pack(request)
+        messages = [Message(content, dst_node_id=node, message_type=kind) for node in nodes.values()]
+        names = {node: name for name, node in nodes.items()}
+        replies: dict[str, R] = {}
+        failures: dict[str, str] = {}
+        for answer in self._grid.send_and_receive(messages, timeout=self._timeout):
+            name = names.get(answer.metadata.src_node_id)
+            if name is None:
+                continue
+            try:
+                if answer.has_error():
+                    failures[name] = _code(answer)
+                else:
+                    replies[name] = unpack(answer.content, reply)
+            except ConsiliumError as error:
+                failures[name] = error.code
+        failures |= {name: "no-reply" for name in nodes if name not in replies and name not in failures}
+        for name, code in sorted(failures.items()):
+            log.warning("site %s failed: %s", name, code)
+        return replies, failures
+
+
+def _code(answer: Message) -> str:
+    """Take a site's own code; anything else (Flower's texts) is reduced to one word, for texts can carry patients."""
+    reason = answer.error.reason or ""
+    return reason.removeprefix("consilium:") if reason.startswith("consilium:") else "unreachable"

@@ -1,0 +1,162 @@
+"""The round loop: start or resume, train, combine, judge, record, checkpoint.
+
+One round asks the cohort to train from the global arrays, combines what came back, lets every site judge the result on
+its validation images, appends one record to the history and writes a checkpoint. The order makes a crash harmless: a
+record without a checkpoint is written again by the repeated round.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from common.arrays import Arrays, misfit, model_arrays
+from common.attention.base import AttentionModel
+from common.attention.prior import pool
+from common.config import RunConfig
+from common.errors import AggregationError
+from common.messages import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
+from common.metrics import METRICS
+from common.models.norms import norm_parameters
+from common.tasks.base import Task
+from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from server.exchange import Exchange
+from server.history import POOLED, History, RoundRecord
+from server.sampling import draw_cohort
+from server.strategies.base import Strategy, Weighted
+
+log = logging.getLogger(__name__)
+Observer = Callable[[RoundRecord], None]
+
+
+class StopFlag(Protocol):
+    """What tells a run to stop after its round: a threading or multiprocessing event."""
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        ...
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it and nothing is lost
+    """The run was asked to stop and has checkpointed the round it was in."""
+
+
+@dataclass(slots=True)
+class RoundLoop:
+    """Everything one run needs; `run` does the work. `stop` may be set from outside (Ctrl-C)."""
+
+    config: RunConfig
+    exchange: Exchange
+    strategy: Strategy
+    task: Task
+    model: AttentionModel
+    folder: Path | None
+    observe: Observer
+    stop: StopFlag = field(default_factory=threading.Event)
+
+    def run(self) -> Checkpoint:
+        """Train until the last round and give the final state.
+
+        Raises:
+            AggregationError: Fewer usable updates than the quorum.
+            RunFolderError: The folder holds another run, or the disk is full.
+            Stopped: After the checkpoint of the round in which `stop` was set.
+        """
+        history = History(self.folder)
+        checkpoint = self._begin(history)
+        while checkpoint.round < self.config.rounds:
+            record = self._round(checkpoint)
+            history.append(record)
+            if self.folder:
+                save_checkpoint(self.folder, checkpoint, self.config.digest())
+            self.observe(record)
+            if self.stop.is_set() and checkpoint.round < self.config.rounds:
+                raise Stopped
+        return checkpoint
+
+    def _begin(self, history: History) -> Checkpoint:
+        found = load_checkpoint(self.folder, self.config.digest()) if self.folder else None
+        if found is None:
+            return Checkpoint(round=0, arrays=model_arrays(self.model))
+        log.info("resuming after round %d", found.round)
+        self.strategy.state = found.state
+        for record in history.records(up_to=found.round):
+            self.observe(record)
+        return found
+
+    def _round(self, checkpoint: Checkpoint) -> RoundRecord:
+        """Advance the checkpoint by one round, in place, and say what happened."""
+        number = checkpoint.round + 1
+        last = number == self.config.rounds
+        every = self.config.attention.every
+        measure = bool(every) and number > 1 and (number - 1) % every == 0
+        cohort = draw_cohort(self.exchange.names("source"), self.config.cohort.fraction, self.config.seed, number)
+        request = TrainRequest(
+            round=number, arrays=checkpoint.arrays, mu=self.strategy.mu, keep_local=self._local(), measure=measure
+        )
+        replies, failures = self.exchange.train(cohort, request)
+        checkpoint.arrays = self._combine(checkpoint.arrays, replies, failures)
+        checkpoint.state = self.strategy.state
+        checkpoint.round = number
+        self._pool(checkpoint, replies)
+        judged, more = self._judge(checkpoint, measure=bool(every) and last)
+        self._pool(checkpoint, judged)
+        return RoundRecord(
+            round=number,
+            cohort=tuple(cohort),
+            train_loss={name: reply.loss_sum / reply.images for name, reply in sorted(replies.items())},
+            evaluation=self._metrics(judged),
+            failures=failures | {name: code for name, code in more.items() if name not in failures},
+            measured=measure or (bool(every) and last),
+        )
+
+    def _local(self) -> tuple[str, ...]:
+        return norm_parameters(self.model) if self.strategy.local_norms else ()
+
+    def _combine(self, arrays: Arrays, replies: dict[str, TrainReply], failures: dict[str, str]) -> Arrays:
+        usable = []
+        for name, reply in replies.items():
+            if problem := misfit(reply.update, arrays):
+                failures[name] = f"update-{problem}"
+            elif reply.images > 0:
+                usable.append(Weighted(site=name, update=reply.update, weight=float(reply.images)))
+        if len(usable) < self.config.cohort.quorum:
+            codes = ", ".join(f"{name}: {code}" for name, code in sorted(failures.items())) or "none answered"
+            raise AggregationError(
+                f"{len(usable)} usable updates came back and `cohort.quorum` is {self.config.cohort.quorum} ({codes}). "
+                f"The rounds before are saved; cure those sites and resume."
+            )
+        return self.strategy.aggregate(arrays, usable)
+
+    def _pool(self, checkpoint: Checkpoint, replies: Mapping[str, TrainReply | EvaluateReply]) -> None:
+        """Keep each site's newest signature; the prior rests on source sites only."""
+        found = {name: reply.signature for name, reply in sorted(replies.items()) if reply.signature}
+        checkpoint.signatures |= found
+        source = [found[name] for name in self.exchange.names("source") if name in found]
+        if source:
+            checkpoint.prior = pool(source)
+
+    def _judge(self, checkpoint: Checkpoint, measure: bool) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
+        request = EvaluateRequest(
+            round=checkpoint.round, arrays=checkpoint.arrays, split="val", keep_local=self._local(), measure=measure
+        )
+        return self.exchange.evaluate(self.exchange.names(), request)
+
+    def _metrics(self, judged: dict[str, EvaluateReply]) -> dict[str, dict[str, float]]:
+        """Per site, and over the added sums of the source sites."""
+        groups = {name: [reply] for name, reply in sorted(judged.items())}
+        source = [judged[name] for name in self.exchange.names("source") if name in judged]
+        return {name: self._values(replies) for name, replies in [*groups.items(), (POOLED, source)] if replies}
+
+    def _values(self, replies: list[EvaluateReply]) -> dict[str, float]:
+        images = sum(reply.images for reply in replies)
+        values = {"loss": sum(reply.loss_sum for reply in replies) / images} if images else {}
+        for name in self.task.metrics:
+            sums = [np.asarray(reply.sums[name], np.float64) for reply in replies if name in reply.sums]
+            if sums:
+                values[name] = METRICS.load(name)().pooled(np.sum(sums, axis=0))
+        return {name: float(value) for name, value in values.items() if np.isfinite(value)}

@@ -1,0 +1,14 @@
+"""STRATEGIES: name to strategy class, built by `Strategy(settings: StrategySection)`."""
+
+from common.registry import Registry
+
+STRATEGIES = Registry(
+    "strategy",
+    {
+        "fedavg": "server.strategies.fedavg:FedAvg",
+        "fedprox": "server.strategies.fedprox:FedProx",
+        "fedadam": "server.strategies.fedopt:FedAdam",
+        "fedyogi": "server.strategies.fedopt:FedYogi",
+        "fedbn": "server.strategies.fedbn:FedBn",
+    },
+)
