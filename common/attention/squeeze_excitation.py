@@ -15,7 +15,10 @@ class SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
         hidden = max(4, channels // reduction)
-        self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+        first = nn.Linear(channels, hidden)
+        # Channel means are small: with a random bias a hidden unit would be on, or dead, for every image.
+        nn.init.zeros_(first.bias)
+        self.gate = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
 
     def attend(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Gate the channels and give the gates too."""

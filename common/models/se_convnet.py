@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.squeeze_excitation import SqueezeExcitation
 from common.config import ModelSection
+from common.models.pooling import generalised_mean
 from common.models.weight_standardised import WeightStandardisedConv2d
 
 RELU_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
@@ -66,8 +67,8 @@ class SeConvNet(AttentionModel):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """Give the mean of the last stage's activations."""
-        return active(self.stage3(self.stage2(self.stage1(self.stem(images))))).mean((2, 3))
+        """Sum up the last stage's activations."""
+        return generalised_mean(active(self.stage3(self.stage2(self.stage1(self.stem(images))))))
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify."""

@@ -8,6 +8,7 @@ from common.attention.squeeze_excitation import SqueezeExcitation
 def test_equals_the_formula():
     torch.manual_seed(0)
     layer = SqueezeExcitation(8, reduction=2)
+    torch.nn.init.normal_(layer.gate[0].bias)
     features = torch.randn(3, 8, 5, 6)
     first, second = layer.gate[0], layer.gate[2]
     squeezed = torch.stack([features[:, channel].flatten(1).mean(1) for channel in range(8)], 1)
