@@ -1,7 +1,9 @@
 """What a data set is: images with labels or masks, a patient and a site for each, held in memory."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,8 @@ class Dataset:
 
     Shapes: images uint8 or float32 [N, C, H, W] (uint8 stands for value/255; floats lie in [0, 1]); labels int64 [N]
     (class index) or uint8 [N, L] (one column per finding), or None; masks uint8 [N, H, W] (class index per pixel), or
-    None; patients str [N]; sites int64 [N], an index into `site_names`.
+    None; patients str [N]; sites int64 [N], an index into `site_names`; splits int8 [N] or None: an official division,
+    0 train, 1 val, 2 test, which is kept.
 
     A patient belongs to one site: equal names at two sites are two patients.
     """
@@ -29,6 +32,7 @@ class Dataset:
     site_names: tuple[str, ...]
     labels: NDArray[np.int64] | NDArray[np.uint8] | None = None
     masks: NDArray[np.uint8] | None = None
+    splits: NDArray[np.int8] | None = None
     classes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     licence: str = ""
@@ -50,6 +54,7 @@ class Dataset:
             sites=self.sites[index],
             labels=None if self.labels is None else self.labels[index],
             masks=None if self.masks is None else self.masks[index],
+            splits=None if self.splits is None else self.splits[index],
         )
 
     def batch(self, index: NDArray[np.integer], device: torch.device) -> "Batch":
@@ -65,7 +70,7 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over everything that training or judging can see."""
         hash_ = hashlib.sha256(repr((self.name, self.site_names, self.classes, self.mask_classes)).encode())
-        for array in (self.images, self.labels, self.masks, self.patients.astype("U"), self.sites):
+        for array in (self.images, self.labels, self.masks, self.patients.astype("U"), self.sites, self.splits):
             if array is not None:
                 hash_.update(f"{array.dtype.str}{array.shape}".encode())
                 hash_.update(np.ascontiguousarray(array).tobytes())
@@ -76,11 +81,11 @@ class Dataset:
 
         Raises:
             DataError: Wrong shape or dtype, values that are not finite or out of range, labels outside the classes,
-                columns of unequal length, no image at all.
+                columns of unequal length, no image at all, a patient in two official splits.
         """
         check_images(self.name, self.images)
         count = len(self.images)
-        for column in ("labels", "masks", "patients", "sites"):
+        for column in ("labels", "masks", "patients", "sites", "splits"):
             array = getattr(self, column)
             if array is not None and len(array) != count:
                 raise DataError(
@@ -95,6 +100,8 @@ class Dataset:
         check_labels(self.name, self.labels, self.classes)
         if self.masks is not None:
             check_masks(self.name, self.masks, self.images.shape[2:], len(self.mask_classes))
+        if self.splits is not None:
+            check_splits(self.name, self.splits, self.patients, self.sites)
         return self
 
 
@@ -171,3 +178,45 @@ def check_masks(name: str, masks: NDArray[np.generic], size: tuple[int, ...], cl
         raise DataError(f"{name}: masks have dtype {masks.dtype}. Allowed is uint8 (a class index per pixel).")
     if int(masks.max()) >= max(classes, 2):
         raise DataError(f"{name}: masks hold the value {masks.max()}. Allowed is 0 to {max(classes, 2) - 1}.")
+
+
+def check_splits(name: str, splits: NDArray[np.int8], patients: NDArray[np.str_], sites: NDArray[np.int64]) -> None:
+    """Refuse an official division that is not 0, 1, 2, or that puts one patient on two sides.
+
+    Raises:
+        DataError: As said; counts patients, names none.
+    """
+    if not np.isin(splits, (0, 1, 2)).all():
+        raise DataError(
+            f"{name}: the split column holds {', '.join(map(str, np.unique(splits)[:8]))}. Allowed is 0 (train), "
+            f"1 (val) and 2 (test)."
+        )
+    where: dict[tuple[int, str], int] = {}
+    torn = {
+        key
+        for key, split in zip(zip(sites.tolist(), patients.tolist(), strict=True), splits.tolist(), strict=True)
+        if where.setdefault(key, split) != split
+    }
+    if torn:
+        raise DataError(
+            f"{name}: {len(torn)} of {len(where)} patients stand in two splits. Every patient belongs to one; correct "
+            f"the split column, or leave it out and Consilium divides by patient."
+        )
+
+
+def concatenate(datasets: Sequence[Dataset]) -> Dataset:
+    """Put data sets of the same kind one after the other; names and classes are those of the first."""
+
+    def join(column: str) -> Any:
+        arrays = [getattr(dataset, column) for dataset in datasets]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return replace(
+        datasets[0],
+        images=join("images"),
+        labels=join("labels"),
+        masks=join("masks"),
+        splits=join("splits"),
+        patients=join("patients"),
+        sites=join("sites"),
+    )

@@ -1,10 +1,23 @@
 """One data set, divided into sites, each with patient-disjoint train, val and test images."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from common.config import DataSection
+from common.data import DATASETS
 from common.data.base import Dataset
+from common.data.choose import named
+from common.data.partition import partition
+from common.data.splits import SPLITS, cap_site, split_site
+from common.errors import ConfigError
 
 Role = Literal["source", "held-out"]
 
@@ -40,5 +53,71 @@ class Federation:
 
 
 def open_federation(settings: DataSection) -> Federation:
-    """Load, resize, partition and split: the same settings give the same federation in every process."""
-    raise NotImplementedError(settings.name)
+    """Load, resize, partition and split: the same settings give the same federation in every process.
+
+    All sites opened in one process share the images in memory: the last data set stays loaded, whatever is held out of
+    it, until its file changes or another one is opened.
+
+    Raises:
+        ConfigError: A data set, class or held-out site that is not known, or all sites held out.
+        DataError: The data are not what they must be, or a site has fewer than three patients.
+    """
+    with _LOCK:
+        divided = _divided(settings.model_copy(update={"held_out": ""}), _stamp(settings))
+    names = tuple(site.name for site in divided.sites)
+    held_out = {names[index] for index in named("site in data.held-out", settings.held_out, names)}
+    if held_out >= set(names):
+        raise ConfigError(
+            f"data.held-out holds out all {len(names)} sites ({', '.join(names)}). At least one must train; name fewer."
+        )
+    sites = [replace(site, role="held-out" if site.name in held_out else "source") for site in divided.sites]
+    return replace(divided, sites=tuple(sorted(sites, key=lambda site: site.role == "held-out")))
+
+
+_LOCK = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _divided(settings: DataSection, stamp: tuple[int, ...]) -> Federation:
+    """Do everything that the held-out sites do not change."""
+    dataset: Dataset = DATASETS.load(settings.name)(settings)
+    dataset = partition(dataset.check(), settings)
+    sites = tuple(_site(dataset, index, settings) for index in range(len(dataset.site_names)))
+    return Federation(
+        name=dataset.name,
+        sites=sites,
+        classes=dataset.classes,
+        mask_classes=dataset.mask_classes,
+        channels=dataset.channels,
+        image_size=int(dataset.images.shape[-1]),
+        licence=dataset.licence,
+        data_digest=dataset.digest(),
+        split_digest=_split_digest(sites),
+    )
+
+
+def _site(dataset: Dataset, index: int, settings: DataSection) -> SiteData:
+    name = dataset.site_names[index]
+    rows = np.flatnonzero(dataset.sites == index)
+    rows = cap_site(dataset, rows, name, settings.seed, settings.max_images_per_site)
+    train, val, test = (dataset.subset(part) for part in split_site(dataset, rows, name, settings.seed))
+    return SiteData(name=name, role="source", train=train, val=val, test=test)
+
+
+def _split_digest(sites: tuple[SiteData, ...]) -> str:
+    """SHA-256 over who stands where: site, split and sorted patients."""
+    table = [
+        (site.name, split, sorted(set(getattr(site, split).patients.tolist()))) for site in sites for split in SPLITS
+    ]
+    return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+
+def _stamp(settings: DataSection) -> tuple[int, ...]:
+    """Sizes and times of the file or folder and what names it, so that changed data are loaded anew."""
+    path = Path(settings.path).expanduser()
+    stamp: list[int] = []
+    for each in (path, path.with_suffix(".json"), path / "manifest.csv", path / "manifest.parquet"):
+        with suppress(OSError):
+            status = each.stat()
+            stamp += [status.st_size, status.st_mtime_ns]
+    return tuple(stamp)
