@@ -1,0 +1,106 @@
+"""Attention as pictures: one map per attention site on the grid of the input image, for people to look at."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.attention.base import AttentionModel, AttentionSite, Kind
+from common.attention.histograms import TINY
+from common.attention.recorder import Recorder
+from common.attention.signature import measuring
+from common.attention.tokens import TokenMaps, cls_row
+from common.errors import AttentionError
+
+
+def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
+    """Show where each attention site falls on each image.
+
+    - Spatial gates and attention gates: the gates.
+    - Self-attention: the class token's row over the patches, mean over heads; without a class token the attention that
+      each patch receives, mean over heads and queries.
+    - Channel gates have no place of their own. Where the site names its `features` F, the map is what the gates g let
+      through: Σ_c g_c |F_c|. It shows where gated channels are active, not what the gate itself looked at. Sites
+      without `features` have no map.
+
+    All are resized bilinearly (pixel centres, no corners aligned). The model is left as it was.
+
+    Shapes: images [B, C, H, W] -> each float32 [B, H, W] on the images' device, not negative, sum 1 per image.
+
+    Raises:
+        AttentionError: A site stays silent, or `features` names no submodule or one whose output does not fit.
+    """
+    sites = [site for site in model.attention_sites if site.kind != "channel-gate" or site.features]
+    if not sites:
+        return {}
+    with measuring(model), Recorder(model, sites) as recorder, _scaled(model, sites) as scaled:
+        model(images)
+        found = recorder.take()
+        size = (images.shape[2], images.shape[3])
+        with torch.autocast(images.device.type, enabled=False):
+            return {site.name: _resize(_MAPS[site.kind](site, found[site.name], scaled), size) for site in sites}
+
+
+def _gates(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
+    return tensor[:, 0].float()
+
+
+def _tokens(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
+    view = TokenMaps(tensor, site)
+    patches = cls_row(view.rows) if site.cls else view.received
+    return patches.reshape(-1, *view.grid)
+
+
+def _channels(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
+    features = scaled.get(site.name)
+    if features is None or features.ndim != 4 or features.shape[:2] != tensor.shape:
+        shape = "no tensor" if features is None else f"shape {tuple(features.shape)}"
+        raise AttentionError(
+            f"attention site {site.name!r}: its features {site.features!r} gave {shape} for gates of shape "
+            f"{tuple(tensor.shape)}. Allowed is [B, C, H, W] with the same B and C; name the submodule that is gated."
+        )
+    return torch.einsum("bc,bchw->bhw", tensor.float(), features.float().abs())
+
+
+_MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] = {
+    "channel-gate": _channels,
+    "spatial-gate": _gates,
+    "attention-gate": _gates,
+    "self-attention": _tokens,
+}
+
+
+@contextmanager
+def _scaled(model: AttentionModel, sites: list[AttentionSite]) -> Iterator[dict[str, Tensor]]:
+    """Keep the outputs of the submodules that channel gates scale, while entered."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                kept[name] = output
+
+        return hook
+
+    with ExitStack() as stack:
+        for site in sites:
+            if site.kind != "channel-gate":
+                continue
+            try:
+                module = model.get_submodule(site.features)
+            except AttributeError:
+                raise AttentionError(
+                    f"attention site {site.name!r} names the features {site.features!r}, which do not exist. Correct "
+                    f"`features` in `attention_sites`."
+                ) from None
+            stack.callback(module.register_forward_hook(keep(site.name)).remove)
+        yield kept
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps [B, h, w] to a size and to a sum of one; nothing anywhere counts as uniform."""
+    large = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].clamp_min(0) + TINY
+    return large / large.sum((1, 2), keepdim=True)
