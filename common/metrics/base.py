@@ -1,7 +1,8 @@
 """What a metric is: exact on predictions, weighted for the bootstrap and, where it can, a sum across sites."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class Classified:
     """Predictions of a classifier on one site.
 
     Shapes: probabilities float64 [N, K] (binary: K = 1, the positive class's); labels int64 [N] or uint8 [N, K]
-    (multi-label); patients str [N].
+    (multi-label); patients str [N]. Rows are finite.
     """
 
     probabilities: NDArray[np.float64]
@@ -48,6 +49,41 @@ class Segmented:
 
 
 Predictions = Classified | Segmented
+Kind = TypeVar("Kind", bound=Predictions)
+
+
+def take(predictions: Kind, index: NDArray[np.integer] | NDArray[np.bool_]) -> Kind:
+    """Take the images at `index`, in that order."""
+    return type(predictions)(*(getattr(predictions, field.name)[index] for field in fields(predictions)))
+
+
+def concatenate(parts: Sequence[Kind]) -> Kind:
+    """Put the predictions of several sites (of one task) one after the other."""
+    kind = type(parts[0])
+    columns = [np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(kind)]
+    return kind(*columns)
+
+
+def targets(predictions: Classified) -> NDArray[np.bool_]:
+    """Say per column of the probabilities which images are positive, [N, K]."""
+    if predictions.labels.ndim == 2:
+        return predictions.labels.astype(np.bool_)
+    columns = np.arange(predictions.probabilities.shape[1])
+    return np.asarray(predictions.labels[:, None] == (columns if len(columns) > 1 else 1), dtype=np.bool_)
+
+
+def classified(predictions: Predictions) -> Classified:
+    """Narrow to a classifier's predictions; a task lists only metrics that fit what it predicts."""
+    if not isinstance(predictions, Classified):
+        raise TypeError("this metric judges classification; the predictions are of a segmentation")
+    return predictions
+
+
+def segmented(predictions: Predictions) -> Segmented:
+    """Narrow to a segmenter's predictions; a task lists only metrics that fit what it predicts."""
+    if not isinstance(predictions, Segmented):
+        raise TypeError("this metric judges segmentation; the predictions are of a classification")
+    return predictions
 
 
 class Metric(Protocol):
@@ -56,13 +92,15 @@ class Metric(Protocol):
     `value(predictions)` is the metric on these images; `value(predictions, weights)` gives one value per row of
     weights. NaN says that it is undefined (one class only, no foreground), never an exception.
     `support` counts what the value rests on (images; for segmentation, images with foreground).
-    `pooled` is None where the metric cannot be a sum of per-site sums; `not_poolable` then says why.
+    `not_poolable` says why the metric cannot come from added per-site sums; empty if it can. `resolution` is the most
+    by which `pooled` may then differ from `value` on the concatenated predictions (0 where sums are exact).
     """
 
     name: str
     title: str
     higher_is_better: bool
     not_poolable: str
+    resolution: float
 
     def value(self, predictions: Predictions, weights: Weights | None = None) -> NDArray[np.float64]:
         """Give [1] without weights, [B] with weights [B, N]."""
