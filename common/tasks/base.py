@@ -9,6 +9,7 @@ from torch import Tensor
 
 from common.config import TaskSection
 from common.data.base import Batch, Dataset
+from common.errors import ConsiliumError
 from common.metrics.base import Predictions
 
 
@@ -20,6 +21,8 @@ class Task(Protocol):
 
     outputs: int
     """Channels of the model's head."""
+    dense: bool
+    """Whether the head gives one logit per pixel."""
     class_names: tuple[str, ...]
     """What the columns of the predictions mean."""
     metrics: tuple[str, ...]
@@ -36,7 +39,11 @@ class Task(Protocol):
         ...
 
     def class_weights(self, dataset: Dataset) -> NDArray[np.float32]:
-        """Weigh each output by its inverse frequency here, mean one over the classes present."""
+        """Weigh classes by their inverse frequency here, mean one over the classes present; `loss` takes them.
+
+        Shapes: binary [2] (negative, positive); multi-class [K]; multi-label [L, 2] (absent, present); segmentation
+        [1 + foreground classes], background first.
+        """
         ...
 
     def loss(self, logits: Tensor, batch: Batch, weights: Tensor | None = None) -> Tensor:
@@ -48,5 +55,23 @@ class Task(Protocol):
         ...
 
     def collect(self, batches: Iterable[tuple[Tensor, Batch]], patients: NDArray[np.str_]) -> Predictions:
-        """Reduce (probabilities, batch) pairs, in order, to predictions for `patients` [N]."""
+        """Reduce (probabilities, batch) pairs, in order, to predictions for `patients` [N].
+
+        Raises:
+            ConsiliumError: Predictions are not finite.
+        """
         ...
+
+
+def check_finite(values: NDArray[np.float64]) -> None:
+    """Refuse to judge a model whose outputs are NaN or infinite.
+
+    Raises:
+        ConsiliumError: As said.
+    """
+    bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+    if bad:
+        raise ConsiliumError(
+            f"the model's predictions are not finite for {bad} of {len(values)} images. Only finite ones can be "
+            f"judged; training has diverged: lower `train.learning-rate` and run again."
+        )
