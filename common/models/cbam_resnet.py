@@ -55,7 +55,9 @@ class CbamResNet(AttentionModel):
             site
             for i in range(len(blocks))
             for site in (
-                AttentionSite(f"block{i + 1}.channel", "channel-gate", f"blocks.{i}.cbam.channel"),
+                AttentionSite(
+                    f"block{i + 1}.channel", "channel-gate", f"blocks.{i}.cbam.channel", features=f"blocks.{i}.second"
+                ),
                 AttentionSite(f"block{i + 1}.spatial", "spatial-gate", f"blocks.{i}.cbam.spatial"),
             )
         )

@@ -12,38 +12,40 @@ from common.models.pooling import generalised_mean
 from common.models.weight_standardised import WeightStandardisedConv2d
 
 RELU_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
-"""Brings the variance of relu(x), x standard normal, back to one (Brock et al. 2021, section 3)."""
-RESIDUAL_SCALE = 0.5
-"""Share of a block's branch beside its shortcut; ours, chosen on pneumonia, breast, brain and skin images."""
+"""Brings the variance of relu(x), x standard normal, back to one (Brock et al. 2021, section 3).
+
+Convolutions that follow a ReLU start with it as their gain, which is the same and saves a pass over the activations.
+"""
 
 
-def active(features: Tensor) -> Tensor:
-    """Apply a ReLU that keeps the variance."""
-    return F.relu(features) * RELU_GAIN
+def after_relu(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> WeightStandardisedConv2d:
+    """Give a convolution that keeps the variance of what comes before the ReLU in front of it."""
+    return WeightStandardisedConv2d(inputs, outputs, kernel, stride, gain=RELU_GAIN)
 
 
 class Stage(nn.Module):
     """A pre-activation residual block whose branch ends in squeeze-and-excitation.
 
+    The gates start near one half, so the branch enters with half the shortcut's strength and the variance grows slowly.
+
     Shapes: [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)].
-    Source: He et al. 2016 (pre-activation); gates doubled so that they start near one, Brock et al. 2021, section 2.
+    Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", figure 4e.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.shrink = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         changes = stride > 1 or inputs != outputs
-        self.shortcut = WeightStandardisedConv2d(inputs, outputs, kernel=1) if changes else None
-        self.first = WeightStandardisedConv2d(inputs, outputs, stride=stride)
-        self.second = WeightStandardisedConv2d(outputs, outputs)
+        self.shortcut = after_relu(inputs, outputs, kernel=1) if changes else None
+        self.first = after_relu(inputs, outputs, stride=stride)
+        self.second = after_relu(outputs, outputs)
         self.se = SqueezeExcitation(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         """Add the gated branch to the shortcut."""
-        ready = active(features)
+        ready = F.relu(features)
         kept = features if self.shortcut is None else self.shortcut(self.shrink(ready))
-        branch = self.se(self.second(active(self.first(ready))))
-        mixed: Tensor = kept + 2 * RESIDUAL_SCALE * branch
+        mixed: Tensor = kept + self.se(self.second(F.relu(self.first(ready))))
         return mixed
 
 
@@ -57,18 +59,19 @@ class SeConvNet(AttentionModel):
 
     def __init__(self, channels: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.stem = WeightStandardisedConv2d(channels, width, stride=2)
+        self.stem = WeightStandardisedConv2d(channels, width, kernel=5, stride=2)
         self.stage1 = Stage(width, width, stride=1)
         self.stage2 = Stage(width, 2 * width, stride=2)
         self.stage3 = Stage(2 * width, 4 * width, stride=2)
         self.head = nn.Linear(4 * width, outputs)
         self.attention_sites = tuple(
-            AttentionSite(f"{stage}.se", "channel-gate", f"{stage}.se.gate") for stage in ("stage1", "stage2", "stage3")
+            AttentionSite(f"{stage}.se", "channel-gate", f"{stage}.se.gate", features=f"{stage}.second")
+            for stage in ("stage1", "stage2", "stage3")
         )
 
     def features(self, images: Tensor) -> Tensor:
         """Sum up the last stage's activations."""
-        return generalised_mean(active(self.stage3(self.stage2(self.stage1(self.stem(images))))))
+        return generalised_mean(F.relu(self.stage3(self.stage2(self.stage1(self.stem(images))))))
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify."""

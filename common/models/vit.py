@@ -84,7 +84,7 @@ class VisionTransformer(AttentionModel):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, outputs)
         self.attention_sites = tuple(
-            AttentionSite(f"block{i + 1}", "self-attention", f"blocks.{i}.attention.maps", (grid, grid), cls=True)
+            AttentionSite(f"block{i + 1}", "self-attention", f"blocks.{i}.attention.maps", (grid, grid), True, HEADS)
             for i in range(DEPTH)
         )
 
