@@ -66,9 +66,10 @@ def masks_of(arrays: Arrays, sidecar: Sidecar, name: str) -> tuple[NDArray[np.ui
     values = column(arrays, "mask", name)
     if values.ndim == 4 and values.shape[-1] == 1:
         values = values[..., 0]
-    if values.dtype.kind not in "iub" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
+    if values.ndim != 3 or values.dtype.kind not in "iub" or values.min(initial=0) < 0 or values.max(initial=0) > 255:
         raise DataError(
-            f"{sidecar.source}: array {name!r} has dtype {values.dtype}. Allowed are class indices 0 to 255."
+            f"{sidecar.source}: array {name!r} has shape {values.shape} and dtype {values.dtype}. Allowed are class "
+            f"indices 0 to 255, [N, H, W]."
         )
     masks = binary_mask(values.astype(np.uint8, copy=False))
     classes = sidecar.names("mask_classes" if name == "masks" else name) or default_mask_classes(masks)
