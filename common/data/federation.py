@@ -114,6 +114,8 @@ def _split_digest(sites: tuple[SiteData, ...]) -> str:
 
 def _stamp(settings: DataSection) -> tuple[int, ...]:
     """Sizes and times of the file or folder and what names it, so that changed data are loaded anew."""
+    if not settings.path:
+        return ()
     path = Path(settings.path).expanduser()
     stamp: list[int] = []
     for each in (path, path.with_suffix(".json"), path / "manifest.csv", path / "manifest.parquet"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import DataSection
+from common.config import DataSection, load_run_config
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.data.federation import Federation, open_federation
@@ -90,3 +90,9 @@ def test_cap(archive_path: str, data_settings: Settings) -> None:
     federation = open_federation(data_settings(path=archive_path, max_images_per_site=12))
     for site in federation.sites:
         assert 3 <= len(site.train) + len(site.val) + len(site.test) <= 12
+
+
+def test_the_embedded_data_set_needs_no_path():
+    settings = load_run_config({"data.patients-per-site": 4, "data.image-size": 16}).data
+    assert settings.path == ""
+    assert len(open_federation(settings).sites) > 1
