@@ -15,9 +15,9 @@ class WeightStandardisedConv2d(nn.Conv2d):
     Without Normalization", section 2 (scaled weight standardisation).
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, gain: float = 1.0) -> None:
         super().__init__(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
-        self.gain = nn.Parameter(torch.ones(outputs))
+        self.gain = nn.Parameter(torch.full((outputs,), gain))
         self.epsilon = 1e-4
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 

@@ -56,3 +56,12 @@ def test_is_a_convolution_with_the_standardised_filters(layer):
     expected = F.conv2d(features, layer.standardised(), layer.bias, stride=2, padding=1)
     torch.testing.assert_close(layer(features), expected)
     assert layer(features).shape == (2, 6, 5, 5)
+
+
+def test_the_first_gain_scales_the_output():
+    torch.manual_seed(3)
+    one = WeightStandardisedConv2d(3, 5)
+    two = WeightStandardisedConv2d(3, 5, gain=2.0)
+    two.load_state_dict({**one.state_dict(), "gain": two.gain.detach()})
+    features = torch.randn(2, 3, 7, 7)
+    torch.testing.assert_close(two(features), 2 * one(features))
