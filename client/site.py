@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.config import RunConfig, Scalar, run_config
 from common.data.base import Dataset, concatenate
-from common.data.federation import Federation, SiteData, open_federation
-from common.device import choose_device
-from common.errors import ConfigError, DataError
+from common.data.federation import Federation, Role, SiteData, open_federation
+from common.device import DEVICES, choose_device
+from common.errors import ConfigError, DataError, UnknownNameError
 from common.tasks.base import Task
 from common.tasks.build import build_task
 
@@ -31,7 +31,9 @@ class SiteConfig(BaseModel):
 
     name: str = Field(min_length=1, max_length=64, description="the site's name in this federation")
     state: Path = Field(description="folder for what the site keeps between rounds")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i; beats the run's wish")
+    device: str = Field(
+        default="auto", pattern=f"^({DEVICES})$", description="auto, cpu, cuda or cuda:i; beats the run's wish"
+    )
     data: dict[str, bool | int | float | str] = Field(description="where the data lie: any `data.` setting of a run")
 
 
@@ -56,17 +58,20 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
     """
     if SITE_FILE in node:
         own = read_site_config(Path(str(node[SITE_FILE])))
-        return _hospital(config, own)
+        federation = open_hospital_data(config, own)
+        data = replace(federation.sites[0], name=own.name, role=_role(config, own.name))
+        # One folder per run: what another run kept is of another model, or of other rounds.
+        return _site(config, federation, data, own.device, own.state / config.digest()[:16])
     if PARTITION not in node and MEMBERS not in node:
         raise ConfigError(
             f"the node config names no site. Give {SITE_FILE!r} (a hospital's TOML) or {PARTITION!r} (simulation)."
         )
     federation = open_federation(config.data)
     if MEMBERS in node:
-        data = merge([federation.site(name) for name in str(node[MEMBERS]).split("\n")])
+        data = merge([_member(federation, name) for name in str(node[MEMBERS]).split("\n")])
     else:
         index = int(node[PARTITION])
-        if index >= len(federation.sites):
+        if not 0 <= index < len(federation.sites):
             raise ConfigError(
                 f"there is no site number {index}; the data have {len(federation.sites)} sites. Start as many nodes as "
                 f"there are sites."
@@ -86,7 +91,7 @@ def read_site_config(path: Path) -> SiteConfig:
         return SiteConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"the site file {path} cannot be read: {error.strerror}. Give the path of a TOML.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the site file {path} is not valid TOML: {error}. Correct that line.") from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
@@ -94,9 +99,18 @@ def read_site_config(path: Path) -> SiteConfig:
 
 
 def merge(members: list[SiteData]) -> SiteData:
-    """Put the images of several sites together, as one centralised site."""
+    """Put the images of several sites together, as one centralised site; a single site stays as it is.
+
+    Raises:
+        ConfigError: A held-out site is among several, whose images would then be trained on.
+    """
     if len(members) == 1:
-        return replace(members[0], role="source")
+        return members[0]
+    if held_out := [member.name for member in members if member.role == "held-out"]:
+        raise ConfigError(
+            f"{', '.join(held_out)} is held out and stands in a group with others. Held-out sites never train; take it "
+            f"out of the group, or out of `data.held-out`."
+        )
     return SiteData(
         name=" + ".join(member.name for member in members),
         role="source",
@@ -106,18 +120,36 @@ def merge(members: list[SiteData]) -> SiteData:
     )
 
 
+def _member(federation: Federation, name: str) -> SiteData:
+    names = [site.name for site in federation.sites]
+    if name not in names:
+        raise UnknownNameError("site", name, names)
+    return federation.site(name)
+
+
+def _role(config: RunConfig, name: str) -> Role:
+    """Hold a hospital out when the run's settings do, upper or lower case alike."""
+    held_out = {each.strip().casefold() for each in config.data.held_out.split(",")}
+    return "held-out" if name.strip().casefold() in held_out else "source"
+
+
 def _qualified(data: Dataset, site: str) -> Dataset:
     """Name patients by site too: equal names at two sites are two patients."""
     return replace(data, patients=np.array([f"{site}/{patient}" for patient in data.patients.tolist()], dtype=str))
 
 
-def _hospital(config: RunConfig, own: SiteConfig) -> Site:
+def open_hospital_data(config: RunConfig, own: SiteConfig) -> Federation:
+    """Open a hospital's data with its own `data.` settings over the run's.
+
+    Raises:
+        ConfigError: A `data.` setting is unknown or out of range.
+        DataError: The data are not what they must be, or hold more than one site.
+    """
     changes: dict[str, Scalar] = {f"data.{key}": value for key, value in own.data.items()}
     federation = open_federation(run_config({**config.flat(), **changes, "data.held-out": ""}).data)
     if len(federation.sites) != 1:
         raise DataError(f"the data of {own.name!r} hold {len(federation.sites)} sites. A hospital's data hold one.")
-    data = replace(federation.sites[0], name=own.name)
-    return _site(config, federation, data, own.device, own.state)
+    return federation
 
 
 def _site(config: RunConfig, federation: Federation, data: SiteData, device: str, store: Path | None) -> Site:

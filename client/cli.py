@@ -1,0 +1,42 @@
+"""The commands of a hospital's operator. Nothing here imports simulations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.commands import answering, show_version
+
+app = typer.Typer(
+    name="consilium-site",
+    help="What a hospital runs: check that this site is ready to train along. Images never leave it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def consilium_site(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What a hospital runs: check that this site is ready to train along. Images never leave it."""
+
+
+@app.command()
+@answering
+def check(
+    site: Annotated[Path, typer.Argument(help="The site's TOML: name, state and [data].")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read the site's settings, open its data, look at disk and device; say what is there or what is wrong."""
+    from client.readiness import check_site, show
+
+    show(check_site(site), as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

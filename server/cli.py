@@ -1,0 +1,49 @@
+"""The coordinator's commands. Nothing here imports simulations."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.commands import answering, show_version
+
+app = typer.Typer(
+    name="consilium-server",
+    help="What the coordinator runs: check the settings of a run before any hospital is asked to train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def consilium_server(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What the coordinator runs: check the settings of a run before any hospital is asked to train."""
+
+
+@app.command()
+@answering
+def check(
+    settings: Annotated[Path | None, typer.Argument(help="A TOML of run settings; none checks the defaults.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a run's settings, look up every part they name, and look at the folder and at a checkpoint to resume."""
+    from server.readiness import check_run
+
+    found = check_run(settings)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for key, value in found.items():
+        typer.echo(f"{key:>14}  {value}")
+    typer.echo("ready. Privacy mechanism: none.")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

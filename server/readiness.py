@@ -1,0 +1,55 @@
+"""Is a run ready: settings, parts, folder."""
+
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from common.config import flatten, load_run_config
+from common.data import DATASETS
+from common.errors import ConfigError
+from common.models import MODELS
+from common.tasks import TASKS
+from server.checkpoint import load_checkpoint
+from server.strategies import STRATEGIES
+
+
+def check_run(path: Path | None) -> dict[str, Any]:
+    """Check the settings in a TOML file over the defaults, and that everything they name exists.
+
+    Raises:
+        ConfigError: No such file, no valid TOML, unknown keys or names, values out of range.
+        RunFolderError: `out` holds another run or a damaged checkpoint.
+    """
+    config = load_run_config(flatten(_read(path)) if path else {})
+    for registry, name in (
+        (DATASETS, config.data.name),
+        (MODELS, config.model.name),
+        (TASKS, config.task.name),
+        (STRATEGIES, config.strategy.name),
+    ):
+        registry.load(name)
+    folder = Path(config.out) if config.out else None
+    checkpoint = load_checkpoint(folder, config.digest()) if folder else None
+    existing = next(place for place in (folder or Path()).absolute().parents if place.exists())
+    return {
+        "config digest": config.digest(),
+        "rounds": config.rounds,
+        "strategy": config.strategy.name,
+        "model": config.model.name,
+        "task": config.task.name,
+        "out": config.out or "(in memory only)",
+        "finished rounds": checkpoint.round if checkpoint else 0,
+        "free GiB": round(shutil.disk_usage(existing).free / 2**30, 1),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"the settings file {path} cannot be read: {error.strerror}. Give the path of a TOML."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from None

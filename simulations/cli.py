@@ -1,0 +1,124 @@
+"""The researcher's commands. Heavy imports stand inside each, so that `--help` answers at once."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.commands import answering, show_version
+
+app = typer.Typer(
+    name="consilium",
+    help="Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
+
+
+@app.callback()
+def consilium(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen."""
+
+
+@app.command()
+@answering
+def run(
+    experiment: Annotated[str, typer.Argument(help="A TOML file, or the name of an embedded experiment.")] = "phantom",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: key=value. May be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/NAME-TIME.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment: train, judge against the baselines, write the report.
+
+    Examples: `consilium run` · `consilium run skin.toml --set rounds=30 --set seeds=1,2,3 --out runs/skin`
+    """
+    from simulations.experiment import load_experiment
+    from simulations.session import conduct, default_folder
+
+    plan = load_experiment(experiment, changes or [])
+    conduct(plan, out or default_folder(plan.study.name), resume, as_json)
+
+
+@app.command()
+@answering
+def resume(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed; the result is the same as without the stop."""
+    from simulations.pipeline import read_settings
+    from simulations.session import conduct
+
+    conduct(read_settings(run), run, True, as_json)
+
+
+@app.command()
+@answering
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    archive: Annotated[Path, typer.Option(help="A .npz archive, with its .json beside it, that the run has not seen.")],
+    method: Annotated[
+        str, typer.Option(help="Which training to judge: federated, pooled, local/SITE, …")
+    ] = "federated",
+    as_json: Json = False,
+) -> None:
+    """Judge a trained run on images it has never seen (external validation), site by site."""
+    from simulations.external import evaluate_archive
+    from simulations.session import show_external
+
+    show_external(evaluate_archive(run, archive, method), as_json)
+
+
+@app.command()
+@answering
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="One or more run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison; by default runs/comparison.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run again, or compare several runs on one page."""
+    from simulations.report.build import build_report, compare_report
+    from simulations.results import load_results
+
+    results = [load_results(run) for run in runs]
+    page = (
+        build_report(results[0], runs[0]) if len(runs) == 1 else compare_report(results, out or Path("runs/comparison"))
+    )
+    typer.echo(json.dumps({"report": str(page)}) if as_json else str(page))
+
+
+@app.command()
+@answering
+def settings(
+    key: Annotated[str, typer.Argument(help="A setting, or the beginning of one.")] = "", as_json: Json = False
+) -> None:
+    """List every setting: default, allowed values, meaning."""
+    from simulations.catalogue import print_settings
+
+    print_settings(key, as_json)
+
+
+@app.command("list")
+@answering
+def list_(
+    family: Annotated[str, typer.Argument(help="models, attention, data, tasks, metrics, strategies, …")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the parts of a family, or all families; also the embedded experiments."""
+    from simulations.catalogue import print_parts
+
+    print_parts(family, as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

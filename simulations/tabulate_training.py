@@ -1,0 +1,53 @@
+"""From trainings to tables: learning curves, and how far the sites' attention lies apart."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from common.attention.distance import add_matrix, js_blocks, w_blocks
+from common.attention.schema import Schema
+from common.attention.signature import Signature
+from server.history import POOLED, RoundRecord
+
+Row = dict[str, Any]
+
+
+def history_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
+    """Training loss and validation metrics after every round, per site and pooled."""
+    for record in records:
+        row = {"method": method, "seed": seed, "round": record.round}
+        for site, loss in record.train_loss.items():
+            yield {**row, "site": site, "split": "train", "metric": "loss", "value": loss}
+        for site, metrics in record.evaluation.items():
+            name = "all sources (pooled)" if site == POOLED else site
+            for metric, value in metrics.items():
+                yield {**row, "site": name, "split": "val", "metric": metric, "value": value}
+
+
+def distance_rows(schema: Schema, signatures: dict[str, Signature]) -> tuple[list[Row], list[Row]]:
+    """ADD-W of every ordered pair of sites, and what each block adds for every unordered pair."""
+    means = {site: signature.mean for site, signature in signatures.items()}
+    names, matrix = add_matrix(schema, means)
+    pairs = [
+        {"site_a": first, "site_b": second, "add_w": float(matrix[row, column])}
+        for row, first in enumerate(names)
+        for column, second in enumerate(names)
+    ]
+    kinds = {block.label: block.kind for block in schema.blocks}
+    blocks = []
+    for row, first in enumerate(names):
+        for second in names[row + 1 :]:
+            js, w = (blocks_of(schema, means[first], means[second]) for blocks_of in (js_blocks, w_blocks))
+            blocks += [
+                {
+                    "site_a": first,
+                    "site_b": second,
+                    "block": label,
+                    "kind": kinds[label],
+                    "js": js.get(label, np.nan),
+                    "w": w[label],
+                }
+                for label in kinds
+            ]
+    return pairs, blocks
