@@ -13,6 +13,7 @@ from common.errors import ConfigError, DataError, UnknownNameError, nearest
 
 PATIENT_COLUMNS = ("patient", "lesion", "video")
 Columns = Mapping[str, NDArray[Any]]
+Labels = NDArray[np.int64] | NDArray[np.uint8]
 
 
 def column(columns: Columns, setting: str, name: str) -> NDArray[Any]:
@@ -107,33 +108,49 @@ def indices(values: NDArray[Any], names: tuple[str, ...], what: str) -> tuple[ND
 
 
 def keep_classes(dataset: Dataset, wanted: str) -> Dataset:
-    """Keep the images of some classes and number these in the given order; multi-label keeps those findings' columns.
-
-    Args:
-        dataset: With labels; negative labels (unknown) belong to no class and are dropped.
-        wanted: Comma-separated class names; empty keeps everything.
+    """Keep the images of some classes, as `choose_classes` says.
 
     Raises:
-        ConfigError: There are no labels, or a class is named twice.
-        DataError: Multi-label columns that do not fit the classes.
-        UnknownNameError: No class of that name.
+        ConfigError: As `choose_classes`.
+        DataError: As `choose_classes`.
     """
     if not wanted.strip():
         return dataset
-    if dataset.labels is None:
-        raise ConfigError(f"data.classes is {wanted!r} and {dataset.name} has no labels. Leave data.classes empty.")
-    if dataset.labels.ndim == 2:
-        check_labels(dataset.name, dataset.labels, dataset.classes)
-    chosen = named("class", wanted, dataset.classes)
+    rows, labels, classes = choose_classes(dataset.name, dataset.labels, dataset.classes, wanted)
+    return replace(dataset.subset(rows), labels=labels, classes=classes)
+
+
+def choose_classes(
+    source: str, labels: Labels | None, classes: tuple[str, ...], wanted: str
+) -> tuple[NDArray[np.int64], Labels, tuple[str, ...]]:
+    """Find the images of some classes and number these in the given order; findings are chosen by column.
+
+    Args:
+        source: Name of the data set, for messages.
+        labels: int64 [N] (negative: unknown, in no class) or uint8 [N, L].
+        classes: All class names.
+        wanted: Comma-separated class names.
+
+    Returns:
+        The rows that stay, their new labels, and the classes in the given order.
+
+    Raises:
+        ConfigError: There are no labels, a class is not known or named twice.
+        DataError: Multi-label columns that do not fit the classes.
+    """
+    if labels is None:
+        raise ConfigError(f"data.classes is {wanted!r} and {source} has no labels. Leave data.classes empty.")
+    chosen = named("class", wanted, classes)
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"data.classes {wanted!r} names a class twice. Name each once.")
-    classes = tuple(dataset.classes[index] for index in chosen)
-    if dataset.labels.ndim == 2:
-        return replace(dataset, labels=dataset.labels[:, chosen].astype(np.uint8), classes=classes)
-    kept = dataset.subset(np.flatnonzero(np.isin(dataset.labels, chosen)))
-    order = np.full(len(dataset.classes), -1, dtype=np.int64)
+    kept = tuple(classes[index] for index in chosen)
+    if labels.ndim == 2:
+        check_labels(source, labels, classes)
+        return np.arange(len(labels)), labels[:, chosen].astype(np.uint8), kept
+    rows = np.flatnonzero(np.isin(labels, chosen))
+    order = np.full(len(classes), -1, dtype=np.int64)
     order[chosen] = np.arange(len(chosen))
-    return replace(kept, labels=np.asarray(order[np.asarray(kept.labels)], dtype=np.int64), classes=classes)
+    return rows, np.asarray(order[labels[rows]], dtype=np.int64), kept
 
 
 def named(what: str, text: str, known: tuple[str, ...]) -> list[int]:

@@ -54,7 +54,7 @@ def fit_masks(masks: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if masks.shape[-1] == size:
         return masks
     result = np.empty((len(masks), size, size), dtype=np.uint8)
-    classes = range(int(masks.max(initial=0)) + 1)
+    classes = np.unique(masks).tolist()
     step = _step(masks)
     for start in range(0, len(masks), step):
         part = torch.from_numpy(masks[start : start + step])[:, None]
