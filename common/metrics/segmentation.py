@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.spatial import cKDTree
 
 from common.metrics.additive import Additive, Floats, flat, mean_defined, ratio
 from common.metrics.base import Predictions, segmented
@@ -17,10 +17,8 @@ def hd95(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """
     if not (prediction.any() and truth.any()):
         return float("nan")
-    box = _bounding_box(prediction | truth)
-    edges = [np.pad(mask[box], 1) for mask in (prediction, truth)]
-    edges = [mask & ~binary_erosion(mask) for mask in edges]
-    return max(_directed(edges[0], edges[1]), _directed(edges[1], edges[0]))
+    shown, true = _edge(prediction), _edge(truth)
+    return max(_directed(shown, true), _directed(true, shown))
 
 
 class Dice(Additive):
@@ -81,10 +79,13 @@ def _mean_of(sums: Floats) -> Floats:
     return mean_defined(ratio(cells[:, :, 0], cells[:, :, 1]))
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Give row and column of each edge pixel, [E, 2]; slices, for a generic erosion costs fifty times as much."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.argwhere(mask & ~inside)
 
 
-def _directed(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> float:
-    return float(np.percentile(distance_transform_edt(~goal)[start], 95))
+def _directed(start: NDArray[np.int64], goal: NDArray[np.int64]) -> float:
+    nearest, _ = cKDTree(goal, compact_nodes=False, balanced_tree=False).query(start)
+    return float(np.percentile(nearest, 95))

@@ -93,7 +93,7 @@ class Segmentation:
     def _reduce(self, probabilities: Tensor, masks: Tensor, patients: NDArray[np.str_]) -> Segmented:
         if self._single:
             predicted = (probabilities[:, 0] >= 0.5).long()
-            confidence = torch.where(predicted > 0, probabilities[:, 0], 1 - probabilities[:, 0])
+            confidence = torch.maximum(probabilities[:, 0], 1 - probabilities[:, 0])
             masks = (masks > 0).long()
             brier = (probabilities[:, 0] - masks).square()
         else:
@@ -148,7 +148,7 @@ def _bins(confidence: Tensor, right: Tensor) -> NDArray[np.float64]:
     """Per image and confidence bin: pixels, summed confidence, right pixels, [B, 15, 3]."""
     images = len(confidence)
     offset = BINS * torch.arange(images, device=confidence.device)[:, None, None]
-    cell = ((confidence * BINS).long().clamp(max=BINS - 1) + offset).ravel()
-    values = (torch.ones_like(confidence), confidence, right.double())
-    sums = [torch.bincount(cell, weights=value.ravel(), minlength=images * BINS) for value in values]
-    return np.asarray(torch.stack(sums, dim=-1).reshape(images, BINS, 3).cpu().numpy())
+    cell = (confidence * BINS).long().clamp_(max=BINS - 1).add_(offset)
+    counts = torch.bincount((2 * cell + right).ravel(), minlength=2 * BINS * images).reshape(images, BINS, 2)
+    sums = torch.bincount(cell.ravel(), weights=confidence.ravel(), minlength=BINS * images).reshape(images, BINS)
+    return np.asarray(torch.stack([counts.sum(dim=-1), sums, counts[:, :, 1]], dim=-1).double().cpu().numpy())
