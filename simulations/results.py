@@ -21,7 +21,7 @@ from common.errors import ConsiliumError, DataError, RunFolderError
 from simulations.overlay import Overlay, read_overlays, write_overlays
 from simulations.tables import TABLES, check_table, make_table
 
-__all__ = ["TABLES", "Overlay", "Results", "load_results", "make_table", "save"]
+__all__ = ["TABLES", "Overlay", "Results", "load_results", "make_table", "save", "write_whole", "writing"]
 
 FORMAT = 1
 FEDERATED = "federated"
@@ -103,17 +103,17 @@ def save(results: Results, folder: Path) -> Path:
         RunFolderError: The folder cannot be written (no permission, no space).
     """
     digests: dict[str, str] = {}
-    with _writing(folder):
+    with writing(folder):
         (folder / "tables").mkdir(parents=True, exist_ok=True)
         for name, table in results.tables.items():
             for path, content in _encoded(name, table):
-                digests[path] = _replace(folder / path, content)
+                digests[path] = write_whole(folder / path, content)
         pictures = io.BytesIO()
         write_overlays(results.overlays, pictures)
-        digests["overlays.npz"] = _replace(folder / "overlays.npz", pictures.getvalue())
+        digests["overlays.npz"] = write_whole(folder / "overlays.npz", pictures.getvalue())
         record = {"format": FORMAT, **_plain(results.record), "files": digests}
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        _replace(folder / "run.json", text.encode() + b"\n")
+        write_whole(folder / "run.json", text.encode() + b"\n")
     results.folder = folder
     return folder
 
@@ -189,7 +189,12 @@ def _encoded(name: str, table: pa.Table) -> Iterator[tuple[str, bytes]]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into words.
+
+    Raises:
+        RunFolderError: No permission, no space, or a file stands where a folder must.
+    """
     try:
         yield
     except OSError as error:
@@ -198,7 +203,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _replace(path: Path, content: bytes) -> str:
+def write_whole(path: Path, content: bytes) -> str:
     """Write a file so that a crash leaves the old one or the new one; give its SHA-256."""
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:

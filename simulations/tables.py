@@ -25,8 +25,12 @@ _SITE = Column("site", "text", "site whose images are judged, or a summary over 
 _METHOD = Column("method", "text", "way of training")
 _METRIC = Column("metric", "text", "name of the metric")
 _VALUE = Column("value", "number", "the metric; mean over seeds where there are several", "of the metric")
-_LOW = Column("low", "number", "lower end of the 95 % interval, patients resampled", "of the metric")
-_HIGH = Column("high", "number", "upper end of the 95 % interval, patients resampled", "of the metric")
+_LOW = Column(
+    "low", "number", "lower end of the 95 % interval: patients resampled, and seeds if several", "of the metric"
+)
+_HIGH = Column(
+    "high", "number", "upper end of the 95 % interval: patients resampled, and seeds if several", "of the metric"
+)
 _N = Column("n", "count", "images that the value rests on", "images")
 _FIRST = Column("site_a", "text", "first site of the pair")
 _SECOND = Column("site_b", "text", "second site of the pair")

@@ -1,0 +1,37 @@
+"""Build the report of a run: figures as files and one page."""
+
+from pathlib import Path
+
+from simulations.report import FIGURES
+from simulations.report.about import files, how_run
+from simulations.report.page import Section, page
+from simulations.report.sections import figure, header, in_words, result_tables
+from simulations.report.svg import png_bytes, svg_text
+from simulations.results import Results, write_whole, writing
+
+
+def build_report(results: Results, folder: Path) -> Path:
+    """Write `figures/*.svg`, `figures/*.png` and `report.html` into the run folder; give the page's path.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    sections = [in_words(results), result_tables(results)]
+    sections += [_drawn(results, name, folder) for name in FIGURES]
+    sections += [how_run(results), files(results)]
+    record = results.record
+    footer = f"Consilium {record['code'].get('version', '')}. Settings {record['config_digest'][:12]}, data {record['data']['digest'][:12]}, code {record['code'].get('digest', '')[:12]}."  # noqa: E501
+    path = folder / "report.html"
+    with writing(folder):
+        write_whole(path, page(record["name"], header(results), sections, footer).encode())
+    return path
+
+
+def _drawn(results: Results, name: str, folder: Path) -> Section:
+    drawn = FIGURES.load(name)(results)
+    svg = svg_text(drawn)
+    with writing(folder):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "figures" / f"{name}.svg", svg.encode())
+        write_whole(folder / "figures" / f"{name}.png", png_bytes(drawn))
+    return figure(results, name, svg)

@@ -1,0 +1,157 @@
+"""The sections of one run's report, each a pure function of its results."""
+
+from importlib import import_module
+from typing import Any
+
+from simulations.report import FIGURES, words
+from simulations.report.headline import best_value, held_out, places
+from simulations.report.markup import Html, join, table, tag
+from simulations.report.page import Section
+from simulations.report.sentences import sentences
+from simulations.report.svg import inline
+from simulations.results import SUMMARIES, Results
+from simulations.tables import TABLES
+
+MOST_ROWS = 150
+"""A longer table is linked, not printed."""
+
+PRIVACY = {
+    "none": "Privacy mechanism: none. Updates and signatures were released in the clear.",
+}
+
+
+def header(results: Results) -> Html:
+    """Title, what was run in figures, and the privacy banner."""
+    record = results.record
+    sites = record["data"]["sites"]
+    held = len(results.sites("held-out"))
+    total = {unit: sum(site[part][unit] for site in sites for part in ("train", "val", "test"))
+             for unit in ("patients", "images")}  # fmt: skip
+    facts = [
+        ("Sites", f"{len(sites)}", f"{held} held out"),
+        ("Patients", f"{total['patients']:,}", "no patient in two parts"),
+        ("Images", f"{total['images']:,}", record["data"]["name"]),
+        ("Task", record["task"], f"judged by {words.title(results.primary)}"),
+        ("Model", record["config"].get("model.name", words.DASH), record["config"].get("strategy.name", "")),
+        ("Rounds", record["config"].get("rounds", words.DASH), words.count(len(record["seeds"]), "seed")),
+    ]
+    return tag(
+        "header",
+        tag("p", "Consilium · report of a federated run", class_="kicker"),
+        tag("h1", record["name"]),
+        tag("p", f"Run {record['run']}, finished {record['finished'][:16].replace('T', ' ')} UTC", class_="byline"),
+        tag("dl", *(tag("div", tag("dt", a), tag("dd", b, tag("small", c))) for a, b, c in facts), class_="facts"),
+        privacy(record["privacy"]),
+    )
+
+
+def privacy_text(mechanism: str) -> str:
+    """What protects the patients, in a sentence."""
+    return PRIVACY.get(mechanism, f"Privacy mechanism: {mechanism}.")
+
+
+def privacy(mechanism: str) -> Html:
+    """Say aloud what protects the patients."""
+    first, _, rest = privacy_text(mechanism).partition(". ")
+    return tag("p", tag("strong", f"{first.rstrip('.')}."), f" {rest}", class_="privacy", role="note")
+
+
+def in_words(results: Results) -> Section:
+    """The headline as sentences."""
+    told = tag("div", *(tag("p", paragraph) for paragraph in sentences(results)), class_="words")
+    seeds = len(results.record["seeds"])
+    chance = f"Values are means over {seeds} seeds." if seeds > 1 else "One seed: training's own chance is not in them."
+    how = (
+        f"Intervals: 95 %, patients resampled with all their images. {chance} With few sites nothing here is a claim "
+        f"about hospitals in general."
+    )
+    return Section("words", "The result in words", join([told, tag("p", how, class_="note")]))
+
+
+def result_tables(results: Results) -> Section:
+    """The headline table of every metric, the primary one open."""
+    first, *others = results.record["metrics"]
+    parts = [headline_table(results, first)]
+    parts += [tag("details", tag("summary", words.title(name)), headline_table(results, name)) for name in others]
+    meanings = [tag("li", tag("b", name), f": {meaning}") for name, meaning in results.record["methods"].items()]
+    parts += [tag("h3", "The methods"), tag("ul", *meanings, class_="note")]
+    return Section("tables", "All methods, all sites", join(parts))
+
+
+def headline_table(results: Results, metric: str) -> Html:
+    """One metric: a row per site, a column per method, the best of each row named so."""
+    rows = results.rows("headline", metric=metric)
+    methods = [name for name in results.methods if any(row["method"] == name for row in rows)]
+    body, undefined = [], False
+    for site in places(results):
+        cells = {row["method"]: row for row in rows if row["site"] == site}
+        if not cells:
+            continue
+        best = best_value(list(cells.values()), metric)
+        undefined = undefined or any(words.number(row["value"]) == words.DASH for row in cells.values())
+        kind = "held-out" if held_out(results, site) else "summary" if site in SUMMARIES else None
+        name = [
+            site,
+            tag("small", f"held out, n = {_most(cells):,}" if kind == "held-out" else f"n = {_most(cells):,}"),
+        ]
+        line = [tag("td", _cell(cells.get(method), metric, best)) for method in methods]
+        body.append(tag("tr", tag("th", *name, scope="row"), *line, class_=kind))
+    caption = (
+        f"{words.direction(metric)}; 95 % interval below each value; n: images. The best value of a row is bold and "
+        f"named best, which does not mean that it differs from the next."
+    )
+    if undefined:
+        caption += f" {words.DASH} {words.UNDEFINED}."
+    head = tag("tr", tag("th", "Judged at", scope="col"), *(tag("th", name, scope="col") for name in methods))
+    whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body), class_="headline")
+    return tag("div", whole, class_="scroll", tabindex="0")
+
+
+def _most(cells: dict[str, dict[str, Any]]) -> int:
+    return max(int(row["n"]) for row in cells.values())
+
+
+def _cell(row: dict[str, Any] | None, metric: str, best: float) -> Html:
+    if row is None:
+        return tag("small", "does not apply")
+    decimals = words.digits(metric)
+    shown = words.number(row["value"], decimals)
+    if shown == words.DASH:
+        return tag("abbr", words.DASH, title=words.UNDEFINED)
+    ends = [words.number(row[end], decimals) for end in ("low", "high")]
+    below = "–".join(ends) if words.DASH not in ends else "no interval"
+    if row["seeds"] > 1 and words.number(row["seed_sd"]) != words.DASH:
+        below += f"; seed SD {words.number(row['seed_sd'], decimals)}"
+    value = join([tag("b", shown), tag("span", "best", class_="best")]) if row["value"] == best else Html(shown)
+    return join([value, tag("small", below)])
+
+
+def figure(results: Results, name: str, svg: str) -> Section:
+    """One figure with its caption and, folded, the numbers behind it."""
+    module = import_module(FIGURES[name].partition(":")[0])
+    caption = module.describe(results)
+    picture = tag("div", Html(inline(svg, name, f"{module.TITLE}. {caption}")), class_="scroll", tabindex="0")
+    files = [tag("a", kind.upper(), href=f"figures/{name}.{kind}") for kind in ("svg", "png")]
+    below = tag("figcaption", tag("strong", f"{module.TITLE}. "), caption, " Figure as ", join(files, " or "), ".")
+    return Section(name, module.TITLE, join([tag("figure", picture, below), numbers(results, module.TABLE)]))
+
+
+def numbers(results: Results, name: str) -> Html:
+    """The table behind a figure, folded, with its file."""
+    if not name:
+        return Html("")
+    rows = results.rows(name)
+    link = tag("a", f"tables/{name}.csv", href=f"tables/{name}.csv")
+    if not rows:
+        return tag("p", "Its table is empty.", class_="note")
+    units = [f"{column.name}" for column in TABLES[name]]
+    shown = table(
+        list(units),
+        ([_plain(row[column]) for column in row] for row in rows[:MOST_ROWS]),
+        join([words.count(min(len(rows), MOST_ROWS), "row"), f" of {len(rows):,}; all in ", link, "."]),
+    )
+    return tag("details", tag("summary", "The numbers behind this figure"), shown, class_="numbers")
+
+
+def _plain(value: object) -> str:
+    return words.number(value, 4) if isinstance(value, float) else str(value)
