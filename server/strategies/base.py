@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.arrays import Arrays, is_float, misfit
+from common.arrays import Arrays, all_finite, is_float, misfit
 from common.config import StrategySection
 from common.errors import AggregationError
 
@@ -39,7 +39,8 @@ class Strategy:
         """Combine updates into the next global arrays.
 
         Raises:
-            AggregationError: No update, a weight that is not positive, or an update that does not fit or is not finite.
+            AggregationError: No update, a weight that is not positive, an update that does not fit or is not finite, or
+                a result that overflows.
         """
         for item in updates:
             problem = misfit(item.update, arrays)
@@ -50,7 +51,14 @@ class Strategy:
                 )
         if not updates:
             raise AggregationError("no update came back, so nothing can be combined. Look at the sites' own logs.")
-        return self.apply(arrays, weighted_mean(updates))
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            new = self.apply(arrays, weighted_mean(updates))
+        if not (all_finite(new) and all_finite(self.state)):
+            raise AggregationError(
+                "the combined arrays are not finite: updates are so large that they overflow. Allowed are finite "
+                "arrays; lower `train.learning-rate` or `strategy.server-learning-rate`."
+            )
+        return new
 
 
 def weighted_mean(updates: Sequence[Weighted]) -> Arrays:
