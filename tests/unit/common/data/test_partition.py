@@ -1,6 +1,7 @@
 """Made sites: seeded, no patient divided, skewed in what the name says and in nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,25 @@ def test_multilabel_is_skewed_too() -> None:
     labels = np.random.default_rng(0).integers(0, 2, (400, 4)).astype(np.uint8)
     made = partition(flat(400, labels), choose("dirichlet", 4, 0.1)).check()
     assert np.bincount(made.sites, minlength=4).min() >= 3
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "quantity", "scanner"])
+@pytest.mark.parametrize("parts", [(0, 1, 2), (0, 2)])
+def test_every_site_gets_of_each_official_part(name: str, parts: tuple[int, ...]) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, 60)
+    splits = np.array(parts, dtype=np.int8)[np.arange(60) % len(parts)]
+    for seed in range(10):
+        made = partition(replace(flat(60, labels), splits=splits), choose(name, 5, 0.05, seed)).check()
+        assert made.splits is not None
+        counts = [np.bincount(made.sites[made.splits == part], minlength=5).min() for part in parts]
+        assert min(counts) >= 1
+        assert counts[0] >= 4 - len(parts)
+
+
+def test_too_few_of_an_official_part() -> None:
+    splits = np.array([0] * 30 + [1] * 8 + [2] * 2, dtype=np.int8)
+    with pytest.raises(DataError, match="2 patients of the official test cannot make 3 sites"):
+        partition(replace(flat(40), splits=splits), choose("quantity", 3))
 
 
 def test_what_cannot_be_made() -> None:
