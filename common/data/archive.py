@@ -61,7 +61,7 @@ def read_archive(path: Path, settings: DataSection) -> Dataset:
         mask_classes=mask_classes,
         licence=sidecar.text("licence"),
     )
-    return fit(_checked(dataset, settings.classes), settings.image_size)
+    return fit(checked(dataset, settings.classes), settings.image_size)
 
 
 def write_archive(path: Path, dataset: Dataset) -> None:
@@ -93,7 +93,7 @@ def write_archive(path: Path, dataset: Dataset) -> None:
     write_npz(path, {name: array for name, array in columns.items() if array is not None})
 
 
-def _checked(dataset: Dataset, wanted: str) -> Dataset:
+def checked(dataset: Dataset, wanted: str) -> Dataset:
     """Check columns first, so that choosing classes meets none that is too short; labels may still be negative."""
     for name in ("labels", "masks", "patients", "sites", "splits"):
         values = getattr(dataset, name)
