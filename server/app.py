@@ -28,7 +28,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run one training, started by Flower."""
-    coordinate(grid, run_config(context.run_config), log_round)
+    coordinate(grid, run_config(context.run_config), log_round, sites=0)
 
 
 def log_round(record: RoundRecord) -> None:
@@ -37,16 +37,23 @@ def log_round(record: RoundRecord) -> None:
 
 
 def coordinate(
-    grid: Grid, config: RunConfig, observe: Observer = log_round, stop: StopFlag | None = None
+    grid: Grid, config: RunConfig, observe: Observer = log_round, stop: StopFlag | None = None, sites: int = 1
 ) -> Checkpoint:
     """Train over any Grid and give the final state.
+
+    Args:
+        grid: Carries the messages.
+        config: The run's settings.
+        observe: Called with each round's record.
+        stop: When set, the run stops after the round it is in.
+        sites: How many to wait for before the first round; 0 waits until no more come online.
 
     Raises:
         ConsiliumError: A setting, site, reply or folder is not what it must be.
     """
     exchange = Exchange(grid, config.cohort.timeout_seconds)
     strategy = STRATEGIES.load(config.strategy.name)(config.strategy)
-    exchange.meet(config.digest())
+    exchange.meet(config.digest(), sites)
     hello = next(iter(exchange.hellos.values()))
     for other in exchange.hellos.values():
         for field in ("classes", "mask_classes", "channels", "image_size"):

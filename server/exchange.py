@@ -1,6 +1,7 @@
 """Sending one request to many sites over Flower's Grid, and taking the replies apart."""
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from common.messages import EvaluateReply, EvaluateRequest, Hello, HelloRequest,
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", Hello, TrainReply, EvaluateReply)
+LOOK_SECONDS, SETTLE_SECONDS = 0.1, 2.0
 
 
 class Exchange:
@@ -23,14 +25,14 @@ class Exchange:
         self.hellos: dict[str, Hello] = {}
         self._nodes: dict[str, int] = {}
 
-    def meet(self, config_digest: str) -> None:
-        """Ask every node who it is.
+    def meet(self, config_digest: str, sites: int = 1) -> None:
+        """Wait for the nodes of `sites` sites (0: until no more come online), then ask every node who it is.
 
         Raises:
-            AggregationError: No node answered, or a node refused; the message gives the codes.
+            AggregationError: Too few nodes came online, none answered, or a node refused; the message gives the codes.
             ProtocolError: Two nodes give the same site name.
         """
-        nodes = {str(node): node for node in self._grid.get_node_ids()}
+        nodes = {str(node): node for node in self._online(sites)}
         replies, failures = self._ask(nodes, MessageType.QUERY, HelloRequest(config_digest=config_digest), Hello)
         if failures or not replies:
             codes = ", ".join(sorted(set(failures.values()))) or "no node is online"
@@ -43,6 +45,22 @@ class Exchange:
                 raise ProtocolError(f"two nodes call themselves {hello.site!r}. Give every site a name of its own.")
             self.hellos[hello.site] = hello
             self._nodes[hello.site] = nodes[node]
+
+    def _online(self, sites: int) -> list[int]:
+        began = changed = time.monotonic()
+        nodes = list(self._grid.get_node_ids())
+        while len(nodes) < max(1, sites) or (not sites and time.monotonic() - changed < SETTLE_SECONDS):
+            if time.monotonic() - began > self._timeout:
+                raise AggregationError(
+                    f"{len(nodes)} of {sites or 'the'} sites came online within {self._timeout:g} seconds. Start the "
+                    f"missing ones, or set `cohort.timeout-seconds` higher."
+                )
+            time.sleep(LOOK_SECONDS)
+            before, nodes = nodes, list(self._grid.get_node_ids())
+            if len(nodes) != len(before):
+                log.info("%d of %s sites are online", len(nodes), sites or "the")
+                changed = time.monotonic()
+        return nodes
 
     def names(self, role: str | None = None) -> list[str]:
         """Give the sites, all or of one role, sorted by name."""
@@ -85,7 +103,8 @@ class Exchange:
         failures |= {name: "no-reply" for name in nodes if name not in replies and name not in failures}
         for name, code in sorted(failures.items()):
             log.warning("site %s failed: %s", name, code)
-        return replies, failures
+        # In the order of names, not of arrival: sums of floats must not depend on who was faster.
+        return dict(sorted(replies.items())), failures
 
 
 def _code(answer: Message) -> str:

@@ -19,7 +19,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import app as client_app
 from client.site import MEMBERS, STORE
-from common.config import RunConfig
+from common.config import RunConfig, Scalar
 from common.device import choose_device
 from server.app import coordinate
 from server.checkpoint import Checkpoint
@@ -43,17 +43,21 @@ class Training:
     groups: tuple[tuple[str, ...], ...]
 
 
+def node_config(config: RunConfig, members: Sequence[str]) -> dict[str, Scalar]:
+    """Give the node settings of one simulated site: whose images it holds, and where it keeps what is its own."""
+    return {MEMBERS: "\n".join(members), STORE: str(Path(config.out) / "sites") if config.out else ""}
+
+
 class LocalGrid(Grid):
     """Carries messages to ClientApps in worker processes, or in this one when `workers` is 0."""
 
     def __init__(self, config: RunConfig, groups: Sequence[Sequence[str]], workers: int) -> None:
         _be_server()
-        store = str(Path(config.out) / "sites") if config.out else ""
         self._contexts = {
             number + SERVER_NODE + 1: Context(
                 run_id=RUN_ID,
                 node_id=number + SERVER_NODE + 1,
-                node_config={MEMBERS: "\n".join(members), STORE: store},
+                node_config=node_config(config, members),
                 state=RecordDict(),
                 run_config=dict(config.flat()),
             )
@@ -128,7 +132,7 @@ def train(
     count = choose_workers(training.config, workers, len(training.groups))
     grid = LocalGrid(training.config, training.groups, count)
     try:
-        return coordinate(grid, training.config, observe, stop)
+        return coordinate(grid, training.config, observe, stop, len(training.groups))
     finally:
         grid.close()
 
