@@ -46,8 +46,9 @@ def conduct(experiment: Experiment, folder: Path, resume: bool, as_json: bool) -
     typer.echo(f"{NO_PRIVACY}\nRun folder: {folder}", err=True)
     stop = new_stop_flag()
     totals = {label(job): experiment.config.rounds for job in study.jobs()}
+    roles = {site.name: site.role for site in study.federation.sites}
     try:
-        with _stopping(stop), Display(totals) as display:
+        with _stopping(stop), Display(totals, roles) as display:
             results = study.run(stop, display.update)
     except (Stopped, KeyboardInterrupt):
         typer.echo(f"stopped; every finished round is saved. Go on with: consilium resume {folder}", err=True)

@@ -103,7 +103,7 @@ def label(job: Job) -> str:
 def _observer(job: Job, watch: Watch) -> Callable[[RoundRecord], None]:
     def observe(record: RoundRecord) -> None:
         metrics = dict(record.evaluation.get(POOLED, {}))
-        watch(Progress(label(job), record.round, job.training.config.rounds, metrics, record.cohort))
+        watch(Progress(label(job), record.round, job.training.config.rounds, metrics))
 
     return observe
 
