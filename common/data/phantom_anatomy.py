@@ -105,12 +105,12 @@ ATLAS = (
             (-0.44, -0.10, 0.15, 0.020, 0.55), (-0.36, -0.20, 0.12, 0.017, 1.25), (-0.16, -0.22, 0.14, 0.017, 0.25),
             (-0.46, 0.10, 0.13, 0.018, -0.35), (-0.28, 0.00, 0.11, 0.028, 0.15),
         ),
-        grey=0.63, enhances=0.26, moves=0.05, grows=0.2, inside="liver", softness=1.0,
+        grey=0.63, enhances=0.20, moves=0.05, grows=0.2, inside="liver", softness=1.0,
     ),
     Organ(
         name="vessel ends",
         ellipses=((-0.53, -0.05, 0.032, 0.028, 0), (-0.42, 0.20, 0.030, 0.034, 0), (-0.25, -0.24, 0.030, 0.030, 0)),
-        grey=0.63, enhances=0.26, moves=0.10, grows=0.25, inside="liver", softness=1.0,
+        grey=0.63, enhances=0.20, moves=0.10, grows=0.25, inside="liver", softness=1.0,
     ),
     Organ(name="vena cava", ellipses=((-0.115, 0.16, 0.075, 0.06, 0.2),), grey=0.58, enhances=0.22, inside="cavity"),
     Organ(name="aorta", ellipses=((0.055, 0.17, 0.066, 0.064, 0),), grey=0.70, enhances=0.34, inside="cavity"),
@@ -193,7 +193,7 @@ def draw_pose(slices: Slices, field_of_view: float, rng: np.random.Generator) ->
         np.stack([shift[:, 1], -np.sin(turn) * scale[:, 1], np.cos(turn) * scale[:, 1]], axis=1),
     ]
     wave = np.repeat([np.hypot(across, down) for across, down in WAVES], 2)
-    size = 0.015 / wave**1.2
+    size = 0.012 / wave
     bends = size * (
         rng.standard_normal((patients, 2, len(wave)))[slices.patient]
         + 0.15 * rng.standard_normal((count, 2, len(wave)))

@@ -15,8 +15,8 @@ COUNTS = (0.6, 0.25, 0.15)
 """Share of patients with one, two and three lesions, of those who have any."""
 SECOND_KIND = 0.25
 """Share of further lesions whose kind is drawn anew."""
-SMALL = (0.050, 0.080)
-LARGE = (0.085, 0.165)
+SMALL = (0.060, 0.095)
+LARGE = (0.095, 0.180)
 """Radii in half image sides: 1.6 to 2.6 and 2.7 to 5.3 pixels of 64."""
 LOBE_SHARES = (0.5, 0.15, 0.35)
 """Share of lesions in each of the atlas's liver ellipses."""
@@ -40,13 +40,13 @@ class Kind:
 
 
 KINDS = (
-    Kind(name="nodule", contrast=(0.13, 0.30), lobed=0.25, share=0.45),
-    Kind(name="cyst", contrast=(0.06, 0.15), core=-0.30, share=0.3),
-    Kind(name="infiltrate", contrast=(-0.20, -0.11), lobed=0.55, softness=2.2, share=0.25),
+    Kind(name="nodule", contrast=(0.22, 0.38), lobed=0.25, share=0.45),
+    Kind(name="cyst", contrast=(0.12, 0.20), core=-0.42, share=0.3),
+    Kind(name="infiltrate", contrast=(-0.34, -0.20), lobed=0.55, softness=2.2, share=0.25),
 )
 """Nodules are bright, cysts dark with a bright rim, infiltrates dull, lobed and without a sharp edge."""
 
-CORE = 0.66
+CORE = 0.74
 """Radius of a core relative to its lesion."""
 
 

@@ -59,7 +59,7 @@ SCANNERS: Mapping[str, Scanner] = MappingProxyType(
         "low-dose": Scanner(poisson_noise=0.07, psf_blur=0.35, gamma=1.15, offset=0.03, field_of_view=0.95),
         "wide": Scanner(field_of_view=1.15, vignette=0.25, gain=1.12, offset=-0.03, rician_noise=0.03),
         "worn": Scanner(
-            field_of_view=1.12, bias_field=0.5, psf_blur=0.5, resolution=0.7, rician_noise=0.07, gamma=1.45, gain=0.95
+            field_of_view=1.12, bias_field=0.5, psf_blur=0.5, resolution=0.7, rician_noise=0.07, gamma=1.45, gain=1.15
         ),
         "inverted": Scanner(contrast_inversion=True, rician_noise=0.03, gamma=0.9),
     }
