@@ -82,7 +82,7 @@ def _read_pillow(path: Path, *, mask: bool) -> NDArray[Any]:
     from monai.data.image_reader import PILReader  # takes seconds
 
     reader = PILReader(_loaded_mask if mask else _loaded, reverse_indexing=False, formats=("PNG", "JPEG"))
-    values = np.asarray(reader.get_data(reader.read(path))[0])
+    values = np.array(reader.get_data(reader.read(path))[0])  # a copy: Pillow's own is read-only
     values = values.astype(np.uint8) if values.dtype == bool else values
     return np.moveaxis(values, -1, 0)[None] if values.ndim == 3 else values[None, None]
 

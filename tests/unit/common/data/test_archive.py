@@ -310,3 +310,13 @@ def test_any_array_opens_or_is_refused(
     except DataError:
         return
     dataset.check()
+
+
+def test_the_documented_example_runs(tmp_path: Path, data_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[4] / "docs/reference/archive.md"
+    example = page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, str(page), "exec"), {})
+    dataset = read_archive(tmp_path / "skin.npz", data_settings())
+    assert dataset.images.shape == (40, 3, 64, 64)
+    assert dataset.site_names == ("Bern", "Graz")

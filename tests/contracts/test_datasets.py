@@ -1,0 +1,201 @@
+"""Every entry of DATASETS: a tiny instance of each opens, is what it says, and is the same again.
+
+A new data set needs one line in MAKERS: how to lay a tiny instance on disk.
+"""
+
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.config import DataSection, load_run_config
+from common.data import DATASETS
+from common.data import federation as federation_module
+from common.data.archive import write_archive
+from common.data.base import Dataset
+from common.data.federation import Federation, open_federation
+
+SIDE = 16
+PARTS = ("train", "val", "test")
+
+
+def tiny() -> Dataset:
+    """Two sites of 10 patients with two images each, and a mask for every image."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(20), 2)
+    return Dataset(
+        name="tiny",
+        images=rng.integers(0, 256, (40, 1, SIDE, SIDE), dtype=np.uint8),
+        labels=owner % 2,
+        masks=rng.integers(0, 2, (40, SIDE, SIDE), dtype=np.uint8),
+        patients=np.array([f"p{index % 10}" for index in owner]),
+        sites=(owner // 10).astype(np.int64),
+        site_names=("north", "south"),
+        classes=("well", "sick"),
+        mask_classes=("background", "lesion"),
+        licence="CC0",
+    )
+
+
+def make_phantom(folder: Path) -> dict[str, object]:
+    return {"patients-per-site": 6}
+
+
+def make_archive(folder: Path) -> dict[str, object]:
+    write_archive(folder / "tiny.npz", tiny())
+    return {"path": str(folder / "tiny.npz")}
+
+
+def make_folder(folder: Path) -> dict[str, object]:
+    dataset = tiny()
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        (folder / "manifest.json").write_text('{"licence": "CC0"}')
+        writer.writerow(["image", "patient", "site", "label", "mask"])
+        for index in range(len(dataset)):
+            Image.fromarray(dataset.images[index, 0]).save(folder / f"{index}.png")
+            Image.fromarray(dataset.masks[index]).save(folder / f"{index}-mask.png")  # type: ignore[index]
+            site = dataset.site_names[dataset.sites[index]]
+            label = dataset.classes[dataset.labels[index]]  # type: ignore[index]
+            writer.writerow([f"{index}.png", dataset.patients[index], site, label, f"{index}-mask.png"])
+    return {"path": str(folder)}
+
+
+def make_medmnist(folder: Path) -> dict[str, object]:
+    dataset = tiny()
+    arrays = {}
+    for part, rows in zip(PARTS, np.split(np.arange(40), [20, 28]), strict=True):
+        arrays[f"{part}_images"] = dataset.images[rows, 0]
+        arrays[f"{part}_labels"] = np.asarray(dataset.labels)[rows, None]
+    np.savez(folder / "pneumoniamnist.npz", **arrays)
+    return {"path": str(folder / "pneumoniamnist.npz")}
+
+
+MAKERS: dict[str, Callable[[Path], dict[str, object]]] = {
+    "phantom": make_phantom,
+    "archive": make_archive,
+    "folder": make_folder,
+    "medmnist": make_medmnist,
+}
+Settings = Callable[..., DataSection]
+
+
+def test_every_data_set_has_a_maker() -> None:
+    assert set(MAKERS) == set(DATASETS)
+
+
+@pytest.fixture(params=list(DATASETS))
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Give settings for a tiny instance of each data set; keyword `image_size=8` changes `data.image-size`."""
+    settings = MAKERS[request.param](tmp_path)
+
+    def changed(**changes: object) -> DataSection:
+        kebab = {key.replace("_", "-"): value for key, value in changes.items()}
+        flat = {"name": request.param, "image-size": SIDE} | settings | kebab
+        return load_run_config({f"data.{key}": value for key, value in flat.items()}).data
+
+    return changed
+
+
+def build(settings: DataSection) -> Dataset:
+    dataset = DATASETS.load(settings.name)(settings)
+    assert isinstance(dataset, Dataset)
+    return dataset
+
+
+def test_dataset_is_what_it_says(make: Settings) -> None:
+    dataset = build(make())
+    assert dataset.check() is dataset
+    assert dataset.images.dtype in (np.uint8, np.float32)
+    assert dataset.images.shape[1:] == (dataset.channels, SIDE, SIDE)
+    assert dataset.images.std() > 0
+    assert isinstance(dataset.licence, str)
+    assert dataset.licence
+    assert dataset.name
+    assert dataset.patients.dtype.kind == "U"
+    assert len(set(dataset.site_names)) == len(dataset.site_names)
+    assert not any("," in name or not name.strip() for name in (*dataset.site_names, *dataset.classes))
+    assert set(np.unique(dataset.sites)) == set(range(len(dataset.site_names)))
+    if dataset.labels is not None:
+        assert len(dataset.classes) >= 2
+        assert dataset.labels.dtype == (np.int64 if dataset.labels.ndim == 1 else np.uint8)
+    if dataset.masks is not None:
+        assert len(dataset.mask_classes) >= 2
+
+
+def test_same_settings_same_bytes_in_the_same_order(make: Settings) -> None:
+    once, again = build(make()), build(make())
+    assert once is not again
+    assert once.digest() == again.digest()
+
+
+def test_size_is_obeyed(make: Settings) -> None:
+    dataset = build(make(image_size=24))
+    assert dataset.images.shape[2:] == (24, 24)
+    assert dataset.masks is None or dataset.masks.shape[1:] == (24, 24)
+
+
+def division(federation: Federation) -> str:
+    rows = [(site.name, part, getattr(site, part).patients.tolist()) for site in federation.sites for part in PARTS]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def forget() -> None:
+    """Let the next opening load anew, as another process would."""
+    federation_module._divided.cache_clear()
+
+
+@pytest.mark.parametrize("partition", ["natural", "dirichlet", "quantity", "scanner"])
+def test_patients_stand_in_one_split_of_one_site(make: Settings, partition: str) -> None:
+    settings = make(partition=partition, partition_sites=2)
+    federation = open_federation(settings)
+    seen: set[tuple[str, str]] = set()
+    total = 0
+    for site in federation.sites:
+        for part in PARTS:
+            dataset = getattr(site, part)
+            people = {(site.name, name) for name in dataset.patients.tolist()}
+            assert people
+            assert not people & seen
+            seen |= people
+            total += len(dataset)
+    assert total == len(build(settings))
+
+
+@pytest.mark.parametrize("partition", ["natural", "dirichlet", "quantity", "scanner"])
+def test_same_seed_same_federation_other_seed_another(make: Settings, partition: str) -> None:
+    settings = make(partition=partition, partition_sites=2)
+    once = open_federation(settings)
+    forget()
+    again = open_federation(settings)
+    assert (once.data_digest, once.split_digest) == (again.data_digest, again.split_digest)
+    assert division(once) == division(again)
+    other = open_federation(make(partition=partition, partition_sites=2, seed=11))
+    official = build(settings).splits is not None
+    if partition == "natural" and official:
+        assert other.split_digest == once.split_digest
+    else:
+        assert other.split_digest != once.split_digest
+
+
+def test_federation_names_what_it_holds(make: Settings) -> None:
+    settings = make()
+    dataset, federation = build(settings), open_federation(settings)
+    assert federation.classes == dataset.classes
+    assert federation.mask_classes == dataset.mask_classes
+    assert (federation.channels, federation.image_size) == (dataset.channels, SIDE)
+    assert federation.licence == dataset.licence
+    assert federation.data_digest == dataset.digest()
+    assert tuple(site.name for site in federation.sites) == dataset.site_names
+    assert all(site.role == "source" for site in federation.sites)
+
+
+def test_archive_of_any_data_set_opens_the_same(make: Settings, tmp_path: Path) -> None:
+    dataset = build(make())
+    write_archive(tmp_path / "copy.npz", dataset)
+    flat = {"data.name": "archive", "data.path": str(tmp_path / "copy.npz"), "data.image-size": 0}
+    assert build(load_run_config(flat).data).digest() == dataset.digest()
