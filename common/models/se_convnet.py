@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.squeeze_excitation import SqueezeExcitation
 from common.config import ModelSection
+from common.models.group_norm import normalised
 from common.models.pooling import generalised_mean
 from common.models.weight_standardised import WeightStandardisedConv2d
 
@@ -27,6 +28,7 @@ class Stage(nn.Module):
     """A pre-activation residual block whose branch ends in squeeze-and-excitation.
 
     The gates start near one half, so the branch enters with half the shortcut's strength and the variance grows slowly.
+    GroupNorm stands inside the branch only: the road of the shortcuts carries brightness and colour to the head.
 
     Shapes: [B, inputs, H, W] -> [B, outputs, ceil(H / stride), ceil(W / stride)].
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", figure 4e.
@@ -37,7 +39,7 @@ class Stage(nn.Module):
         self.shrink = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         changes = stride > 1 or inputs != outputs
         self.shortcut = after_relu(inputs, outputs, kernel=1) if changes else None
-        self.first = after_relu(inputs, outputs, stride=stride)
+        self.first = normalised(inputs, outputs, stride=stride)
         self.second = after_relu(outputs, outputs)
         self.se = SqueezeExcitation(outputs)
 
@@ -53,8 +55,8 @@ class SeConvNet(AttentionModel):
     """Three stages of `width`, 2 and 4 `width` channels at 1/2, 1/4 and 1/8 of the image's side.
 
     Shapes: images [B, C, H, W] -> logits [B, outputs]; features [B, 4 width].
-    Source: the adaptive normalisation-free design of ANFR (Siomos et al. 2024): scaled weight standardisation with
-    channel attention instead of a normalisation layer.
+    Source: after the adaptive normalisation-free networks of Siomos et al. 2024 (ANFR): scaled weight standardisation
+    with channel attention. The GroupNorm inside the branches is ours; docs/reference/models.md has the measurements.
     """
 
     def __init__(self, channels: int, outputs: int, width: int) -> None:
