@@ -4,6 +4,7 @@ Arrays travel as raw little-endian buffers with dtype and shape; nothing is ever
 """
 
 import json
+import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from common.errors import ProtocolError
 
 WIRE_VERSION = 1
 RAW = "consilium.raw.le"
+MOST_AXES = 32
 DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
 
 
@@ -90,6 +92,7 @@ B = TypeVar("B", HelloRequest, Hello, TrainRequest, TrainReply, EvaluateRequest,
 # Which fields travel as arrays; all others are scalars or texts. `signature` is both: two arrays and two scalars.
 ARRAY_FIELDS = {"arrays", "update", "sums"}
 TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
+SCHEMA, PATIENTS = "signature-schema", "signature-patients"
 
 
 def pack(body: Body) -> RecordDict:
@@ -103,7 +106,7 @@ def pack(body: Body) -> RecordDict:
         elif name == "signature":
             if value is not None:
                 records[name] = _to_record({"total": value.total, "squares": value.squares})
-                plain.update({"signature-schema": value.schema, "signature-patients": value.patients})
+                plain.update({SCHEMA: value.schema, PATIENTS: value.patients})
         elif name in TUPLE_FIELDS:
             plain[name] = json.dumps(value)
         else:
@@ -119,16 +122,30 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
         ProtocolError: Another kind or version, a missing or surplus field, a wrong type, or a malformed array.
     """
     plain = records.config_records.get("body")
-    if plain is None or plain.get("kind") != kind.__name__ or plain.get("version") != WIRE_VERSION:
+    # By repr: True equals 1, and a version is a whole number.
+    if plain is None or [plain.get("kind"), repr(plain.get("version"))] != [kind.__name__, repr(WIRE_VERSION)]:
         found = "none" if plain is None else f"{plain.get('kind')!r} of version {plain.get('version')!r}"
         raise ProtocolError(
             f"a message should hold {kind.__name__!r} of version {WIRE_VERSION} and holds {found}. "
             f"Run the same version of Consilium at every site and at the server."
         )
     try:
-        return kind(**{item.name: _field(item, records, plain) for item in fields(kind)})
-    except (KeyError, TypeError, ValueError) as error:
+        body = kind(**{item.name: _field(item, records, plain) for item in fields(kind)})
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"a {kind.__name__!r} message is malformed ({type(error).__name__}).") from None
+    if surplus := _surplus(kind, records, plain):
+        raise ProtocolError(f"a {kind.__name__!r} message holds more than its fields: {surplus} too many.")
+    return body
+
+
+def _surplus(kind: type[Any], records: RecordDict, plain: ConfigRecord) -> int:
+    """Count what no field asked for: it could carry anything past whoever checks the fields."""
+    names = {item.name for item in fields(kind)}
+    arrays = names & (ARRAY_FIELDS | {"signature"})
+    scalars = {"kind", "version", *(names - arrays)}
+    if "signature" in records:
+        scalars |= {SCHEMA, PATIENTS}
+    return len(set(records) - arrays - {"body"}) + len(set(plain) - scalars)
 
 
 def _field(item: Field[Any], records: RecordDict, plain: ConfigRecord) -> Any:
@@ -136,14 +153,18 @@ def _field(item: Field[Any], records: RecordDict, plain: ConfigRecord) -> Any:
     if name in ARRAY_FIELDS:
         return _from_record(records.array_records[name])
     if name == "signature":
-        if name not in records.array_records:
-            return None
-        arrays = _from_record(records.array_records[name])
-        schema, patients = _typed(plain["signature-schema"], str), _typed(plain["signature-patients"], int)
-        return Signature(schema=schema, patients=patients, total=arrays["total"], squares=arrays["squares"])
+        return _signature(records.array_records[name], plain) if name in records else None
     if name in TUPLE_FIELDS:
-        return tuple(str(item) for item in json.loads(str(plain[name])))
+        texts = json.loads(_typed(plain[name], str))
+        return tuple(_typed(text, str) for text in _typed(texts, list))
     return _typed(plain[name], item.type)
+
+
+def _signature(record: ArrayRecord, plain: ConfigRecord) -> Signature:
+    arrays = _from_record(record)
+    if set(arrays) != {"total", "squares"} or any(array.dtype != np.float64 for array in arrays.values()):
+        raise ValueError("a signature is two vectors of float64")
+    return Signature(schema=_typed(plain[SCHEMA], str), patients=_typed(plain[PATIENTS], int), **arrays)
 
 
 def _typed(value: Any, kind: Any) -> Any:
@@ -161,8 +182,14 @@ def _from_record(record: ArrayRecord) -> Arrays:
 
 
 def to_wire(array: np.ndarray[Any, Any]) -> Array:
-    """Give dtype, shape and the raw little-endian bytes."""
-    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    """Give dtype, shape and the raw little-endian bytes.
+
+    Raises:
+        ProtocolError: A dtype that the other side would refuse.
+    """
+    if array.dtype.name not in DTYPES:
+        raise ProtocolError(f"an array of {array.dtype} cannot be sent. Allowed is {', '.join(DTYPES)}; convert it.")
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return Array(dtype=array.dtype.name, shape=tuple(array.shape), stype=RAW, data=little.tobytes())
 
 
@@ -175,6 +202,7 @@ def from_wire(array: Array) -> np.ndarray[Any, Any]:
     if array.stype != RAW or array.dtype not in DTYPES or any(side < 0 for side in array.shape):
         raise ProtocolError(f"an array is {array.stype!r} of {array.dtype!r}; allowed is {RAW!r} of {DTYPES}.")
     dtype = np.dtype(array.dtype).newbyteorder("<")
-    if len(array.data) != dtype.itemsize * int(np.prod(array.shape, dtype=np.int64)):
+    # math.prod: in 64 bits the product of two large sides may wrap round to the length.
+    if len(array.data) != dtype.itemsize * math.prod(array.shape) or len(array.shape) > MOST_AXES:
         raise ProtocolError(f"an array of shape {tuple(array.shape)} and {array.dtype} has {len(array.data)} bytes.")
     return np.frombuffer(array.data, dtype=dtype).reshape(array.shape)
