@@ -116,7 +116,7 @@ class AttentionSection(Section):
 class PrivacySection(Section):
     """What protects the patients."""
 
-    mechanism: str = Field(description="privacy mechanism; none protects nothing and is said aloud")
+    mechanism: Literal["none"] = Field(description="privacy mechanism; none protects nothing and is said aloud")
 
 
 class RunConfig(Section):
