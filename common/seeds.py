@@ -9,10 +9,17 @@ import torch
 def derive(seed: int, *path: str | int) -> int:
     """Derive a seed in [0, 2⁶³) for one named purpose.
 
-    `derive(7, "site", "a", "round", 3)` depends on every part of the path and on nothing else.
+    `derive(7, "site", "a", "round", 3)` depends on every part of the path and on nothing else: `1` and `"1"` differ, a
+    NumPy integer is the integer that it stands for, and a name that holds the separator is no longer path.
     """
-    text = "/".join([str(seed), *(f"{type(part).__name__}:{part}" for part in path)])
+    text = "/".join([str(int(seed)), *map(_part, path)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def _part(part: str | int) -> str:
+    if isinstance(part, str):
+        return "str:" + part.replace("%", "%25").replace("/", "%2F")
+    return f"int:{int(part)}"
 
 
 def generator(seed: int, *path: str | int) -> np.random.Generator:
