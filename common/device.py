@@ -1,20 +1,25 @@
 """Which device computes, and in which precision."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from common.errors import ConfigError
 
+DEVICES = r"auto|cpu|cuda(:\d{1,3})?"
+
 
 def choose_device(wish: str) -> torch.device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:i` into a device; auto takes a GPU when there is one.
 
     Raises:
-        ConfigError: A GPU was asked for by name and is not there.
+        ConfigError: The wish is none of these, or a GPU was asked for by name and is not there.
     """
     if wish == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(DEVICES, wish):
+        raise ConfigError(f"device {wish!r} is not known. Allowed are auto, cpu, cuda and cuda:0, cuda:1, …; take one.")
     device = torch.device(wish)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:

@@ -10,11 +10,12 @@ class JsonLines(logging.Formatter):
     """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render time, level, logger and message."""
+        """Render time, level, logger, message and, where there is one, the traceback."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return json.dumps(
-            {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
-        )
+        fields = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
 
 
 def set_up(level: str = "INFO", as_json: bool = False) -> None:
