@@ -1,12 +1,13 @@
 """All that a run needs to go on: arrays, the strategy's state, the pooled prior and each site's last signature."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.arrays import Arrays, read_arrays, write_arrays
 from common.attention.prior import Prior
 from common.attention.signature import Signature
-from common.errors import RunFolderError
+from common.errors import ConsiliumError, RunFolderError
 
 NAME = "checkpoint.safetensors"
 
@@ -54,6 +55,15 @@ def load_checkpoint(folder: Path, config_digest: str | None = None) -> Checkpoin
             f"{folder} holds a run with other settings. Resume it with the settings it began with (they are in "
             f"`run.json`), or give another `--out`."
         )
+    try:
+        return _checkpoint(arrays, notes)
+    except (KeyError, ValueError, ConsiliumError):
+        raise RunFolderError(
+            f"{folder / NAME} is no checkpoint of this version. Start the run anew in another folder with `--out`."
+        ) from None
+
+
+def _checkpoint(arrays: Arrays, notes: Mapping[str, str]) -> Checkpoint:
     prior = None
     if "prior/schema" in notes:
         prior = Prior(

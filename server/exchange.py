@@ -1,6 +1,7 @@
 """Sending one request to many sites over Flower's Grid, and taking the replies apart."""
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import TypeVar
@@ -97,7 +98,7 @@ class Exchange:
                 if answer.has_error():
                     failures[name] = _code(answer)
                 else:
-                    replies[name] = unpack(answer.content, reply)
+                    replies[name] = _from(name, unpack(answer.content, reply))
             except ConsiliumError as error:
                 failures[name] = error.code
         failures |= {name: "no-reply" for name in nodes if name not in replies and name not in failures}
@@ -107,7 +108,14 @@ class Exchange:
         return dict(sorted(replies.items())), failures
 
 
+def _from(name: str, body: R) -> R:
+    """Refuse a reply in another site's name; before the hello, a node has no name."""
+    if not isinstance(body, Hello) and body.site != name:
+        raise ProtocolError(f"the node of site {name!r} answers as {body.site!r}. Restart that site.")
+    return body
+
+
 def _code(answer: Message) -> str:
     """Take a site's own code; anything else (Flower's texts) is reduced to one word, for texts can carry patients."""
-    reason = answer.error.reason or ""
-    return reason.removeprefix("consilium:") if reason.startswith("consilium:") else "unreachable"
+    found = re.fullmatch(r"consilium:([a-z-]{1,40})", answer.error.reason or "")
+    return found.group(1) if found else "unreachable"

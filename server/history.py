@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.errors import RunFolderError
 from common.journal import Journal
 
 NAME = "history.jsonl"
@@ -49,4 +50,10 @@ class History:
 
 
 def _record(body: dict[str, Any]) -> RoundRecord:
-    return RoundRecord(**{**body, "cohort": tuple(body["cohort"])})
+    try:
+        return RoundRecord(**{**body, "cohort": tuple(body["cohort"])})
+    except (KeyError, TypeError):
+        raise RunFolderError(
+            f"{NAME} was written by another version: a record has the fields {', '.join(sorted(body))}. Resume with "
+            f"the version that began the run, or start anew in another folder with `--out`."
+        ) from None

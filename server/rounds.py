@@ -14,11 +14,11 @@ from typing import Protocol
 
 import numpy as np
 
-from common.arrays import Arrays, misfit, model_arrays
+from common.arrays import model_arrays
 from common.attention.base import AttentionModel
 from common.attention.prior import pool
 from common.config import RunConfig
-from common.errors import AggregationError
+from common.errors import AggregationError, RunFolderError
 from common.messages import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from common.metrics import METRICS
 from common.models.norms import norm_parameters
@@ -26,8 +26,9 @@ from common.tasks.base import Task
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.exchange import Exchange
 from server.history import POOLED, History, RoundRecord
+from server.inspection import sound_judgements, sound_signatures, sound_updates
 from server.sampling import draw_cohort
-from server.strategies.base import Strategy, Weighted
+from server.strategies.base import Strategy
 
 log = logging.getLogger(__name__)
 Observer = Callable[[RoundRecord], None]
@@ -62,10 +63,11 @@ class RoundLoop:
         """Train until the last round and give the final state.
 
         Raises:
-            AggregationError: Fewer usable updates than the quorum.
+            AggregationError: Fewer source sites or usable updates than the quorum.
             RunFolderError: The folder holds another run, or the disk is full.
             Stopped: After the checkpoint of the round in which `stop` was set.
         """
+        self._check_cohort()
         history = History(self.folder)
         checkpoint = self._begin(history)
         while checkpoint.round < self.config.rounds:
@@ -84,9 +86,25 @@ class RoundLoop:
             return Checkpoint(round=0, arrays=model_arrays(self.model))
         log.info("resuming after round %d", found.round)
         self.strategy.state = found.state
-        for record in history.records(up_to=found.round):
+        records = history.records(up_to=found.round)
+        if len(records) != found.round:
+            raise RunFolderError(
+                f"{self.folder} holds {len(records)} records of the {found.round} rounds of its checkpoint. Put the "
+                f"history back, or start anew in another folder with `--out`."
+            )
+        for record in records:
             self.observe(record)
         return found
+
+    def _check_cohort(self) -> None:
+        """Refuse before any work what could never reach the quorum."""
+        sites, quorum = self.exchange.names("source"), self.config.cohort.quorum
+        cohort = len(draw_cohort(sites, self.config.cohort.fraction, self.config.seed, 1))
+        if not cohort or cohort < quorum:
+            raise AggregationError(
+                f"a round has a cohort of {cohort} of {len(sites)} source sites and `cohort.quorum` is {quorum}. Let "
+                f"more sites take part, or lower the quorum only if the study allows it."
+            )
 
     def _round(self, checkpoint: Checkpoint) -> RoundRecord:
         """Advance the checkpoint by one round, in place, and say what happened."""
@@ -99,52 +117,55 @@ class RoundLoop:
             round=number, arrays=checkpoint.arrays, mu=self.strategy.mu, keep_local=self._local(), measure=measure
         )
         replies, failures = self.exchange.train(cohort, request)
-        checkpoint.arrays = self._combine(checkpoint.arrays, replies, failures)
+        updates, refused = sound_updates(replies, checkpoint.arrays)
+        failures |= refused
+        self._check_quorum(len(updates), failures)
+        checkpoint.arrays = self.strategy.aggregate(checkpoint.arrays, updates)
         checkpoint.state = self.strategy.state
         checkpoint.round = number
-        self._pool(checkpoint, replies)
-        judged, more = self._judge(checkpoint, measure=bool(every) and last)
-        self._pool(checkpoint, judged)
+        failures = self._pool(checkpoint, replies) | failures
+        judged, unjudged = self._judge(checkpoint, measure=bool(every) and last)
+        failures = self._pool(checkpoint, judged) | unjudged | failures
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),
-            train_loss={name: reply.loss_sum / reply.images for name, reply in sorted(replies.items())},
+            train_loss={
+                item.site: replies[item.site].loss_sum / item.weight
+                for item in updates
+                if np.isfinite(replies[item.site].loss_sum)
+            },
             evaluation=self._metrics(judged),
-            failures=failures | {name: code for name, code in more.items() if name not in failures},
+            failures=failures,
             measured=measure or (bool(every) and last),
         )
 
     def _local(self) -> tuple[str, ...]:
         return norm_parameters(self.model) if self.strategy.local_norms else ()
 
-    def _combine(self, arrays: Arrays, replies: dict[str, TrainReply], failures: dict[str, str]) -> Arrays:
-        usable = []
-        for name, reply in replies.items():
-            if problem := misfit(reply.update, arrays):
-                failures[name] = f"update-{problem}"
-            elif reply.images > 0:
-                usable.append(Weighted(site=name, update=reply.update, weight=float(reply.images)))
-        if len(usable) < self.config.cohort.quorum:
+    def _check_quorum(self, usable: int, failures: Mapping[str, str]) -> None:
+        if usable < self.config.cohort.quorum:
             codes = ", ".join(f"{name}: {code}" for name, code in sorted(failures.items())) or "none answered"
             raise AggregationError(
-                f"{len(usable)} usable updates came back and `cohort.quorum` is {self.config.cohort.quorum} ({codes}). "
+                f"{usable} usable updates came back and `cohort.quorum` is {self.config.cohort.quorum} ({codes}). "
                 f"The rounds before are saved; cure those sites and resume."
             )
-        return self.strategy.aggregate(arrays, usable)
 
-    def _pool(self, checkpoint: Checkpoint, replies: Mapping[str, TrainReply | EvaluateReply]) -> None:
-        """Keep each site's newest signature; the prior rests on source sites only."""
-        found = {name: reply.signature for name, reply in sorted(replies.items()) if reply.signature}
+    def _pool(self, checkpoint: Checkpoint, replies: Mapping[str, TrainReply | EvaluateReply]) -> dict[str, str]:
+        """Keep each site's newest signature, give codes for those refused; the prior rests on source sites only."""
+        found, codes = sound_signatures(replies, self.model)
         checkpoint.signatures |= found
         source = [found[name] for name in self.exchange.names("source") if name in found]
         if source:
             checkpoint.prior = pool(source)
+        return codes
 
     def _judge(self, checkpoint: Checkpoint, measure: bool) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
         request = EvaluateRequest(
             round=checkpoint.round, arrays=checkpoint.arrays, split="val", keep_local=self._local(), measure=measure
         )
-        return self.exchange.evaluate(self.exchange.names(), request)
+        replies, failures = self.exchange.evaluate(self.exchange.names(), request)
+        judged, refused = sound_judgements(replies)
+        return judged, failures | refused
 
     def _metrics(self, judged: dict[str, EvaluateReply]) -> dict[str, dict[str, float]]:
         """Per site, and over the added sums of the source sites."""
