@@ -42,13 +42,19 @@ def files(results: Results) -> Section:
         meaning = [tag("div", tag("code", column.name), f" {column.meaning}",
                        f" [{column.unit}]" if column.unit else "") for column in columns]  # fmt: skip
         link = tag("a", f"{name}.csv", href=f"tables/{name}.csv")
-        rows.append([link, f"{results.tables[name].num_rows:,}", tag("details", tag("summary", "columns"), *meaning)])
+        rows.append(
+            [
+                link,
+                f"{results.tables[name].num_rows:,}",
+                tag("details", tag("summary", f"{len(columns)} columns"), *meaning, class_="plain"),
+            ]
+        )
     note = "Each also as Parquet. Pictures and attention maps: overlays.npz. Everything else about the run: run.json."
     return Section("files", "Tables to take away", table(["table", "rows", "meaning"], rows, note))
 
 
 def _folded(summary: str, rows: list[tuple[str, Any]], opened: bool = False) -> Html:
-    content = table(["", ""], ([key, value] for key, value in rows), "")
+    content = table([], ([key, value] for key, value in rows), class_="pairs")
     return tag("details", tag("summary", summary), content, open=opened)
 
 

@@ -18,6 +18,7 @@ from simulations.report.style import (
     PAPER,
     PURPLE,
     SCALE,
+    WIDTH,
     contrasting,
     missing,
     span,
@@ -64,13 +65,13 @@ def draw(results: Results) -> Figure:
     order = [site for site in results.sites() if site in present]
     order += sorted(present - set(order))
     blocks = _blocks(results)
-    side = min(max(0.5 * len(order), 1.6), 4.2)
-    width, height = 10.4, max(side, 0.24 * len(blocks)) + 1.75
+    side = min(max(0.46 * len(order), 1.6), 3.4)
+    width, height = WIDTH, max(side, 0.24 * len(blocks)) + 1.75
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((1.75 / width, (height - 1.3 - side) / height, side / width, side / height))
     _matrix(axis, order, rows)
     if blocks:
-        left, tall = 1.75 + side + 2.3, 0.24 * len(blocks)
+        left, tall = 1.75 + side + 2.05, 0.24 * len(blocks)
         right = figure.add_axes(
             (left / width, (height - 1.3 - tall) / height, (width - left - 0.2) / width, tall / height)
         )

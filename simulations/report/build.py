@@ -17,21 +17,25 @@ def build_report(results: Results, folder: Path) -> Path:
         RunFolderError: The folder cannot be written.
     """
     sections = [in_words(results), result_tables(results)]
-    sections += [_drawn(results, name, folder) for name in FIGURES]
+    sections += [_drawn(results, name, folder, position) for position, name in enumerate(FIGURES, start=1)]
     sections += [how_run(results), files(results)]
     record = results.record
-    footer = f"Consilium {record['code'].get('version', '')}. Settings {record['config_digest'][:12]}, data {record['data']['digest'][:12]}, code {record['code'].get('digest', '')[:12]}."  # noqa: E501
+    code = record["code"]
+    footer = (
+        f"Consilium {code.get('version', '')}. Settings {record['config_digest'][:12]}, data "
+        f"{record['data']['digest'][:12]}, code {code.get('digest', '')[:12]}. The page stands alone."
+    )
     path = folder / "report.html"
     with writing(folder):
         write_whole(path, page(record["name"], header(results), sections, footer).encode())
     return path
 
 
-def _drawn(results: Results, name: str, folder: Path) -> Section:
+def _drawn(results: Results, name: str, folder: Path, position: int) -> Section:
     drawn = FIGURES.load(name)(results)
     svg = svg_text(drawn)
     with writing(folder):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         write_whole(folder / "figures" / f"{name}.svg", svg.encode())
         write_whole(folder / "figures" / f"{name}.png", png_bytes(drawn))
-    return figure(results, name, svg)
+    return figure(results, name, svg, position)

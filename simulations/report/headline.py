@@ -17,10 +17,11 @@ MOST_SOURCES = 12
 
 
 def places(results: Results) -> list[str]:
-    """Order the rows' sites: held-out, summaries, sources."""
+    """Order the rows' sites: held-out, summaries, sources. One held-out site is its own mean."""
     present = set(results.tables["headline"]["site"].to_pylist())
     targets = [site for site in results.sites("held-out") if site in present]
-    known = [*targets, HELD_OUT_MEAN, ALL_SOURCES, WORST_SOURCE, *results.sites("source")]
+    mean = [HELD_OUT_MEAN] if len(targets) != 1 else []
+    known = [*targets, *mean, ALL_SOURCES, WORST_SOURCE, *results.sites("source")]
     return [site for site in known if site in present] + sorted(present - {*known, *SUMMARIES})
 
 
@@ -34,7 +35,8 @@ def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Leave one site out has its held-out mean over source sites, each left out in turn: other images than the rest's.
     """
-    return [row for row in rows if (row["site"], row["method"]) != (HELD_OUT_MEAN, LEAVE_ONE_SITE_OUT)]
+    elsewhere = (HELD_OUT_MEAN, LEAVE_ONE_SITE_OUT)
+    return [row for row in rows if (row["site"], row.get("baseline", row["method"])) != elsewhere]
 
 
 def best_value(rows: list[dict[str, Any]], metric: str) -> float:
@@ -62,7 +64,7 @@ def describe(results: Results) -> str:
     more = f" {words.count(left_out, 'more source site')} in the table." if left_out else ""
     return (
         f"{words.direction(results.primary)} on test images. Markers: the value"
-        f"{f', mean of {seeds} seeds' if seeds > 1 else ''}; lines: 95 % interval, patients resampled. "
+        f"{f', mean of {seeds} seeds' if seeds > 1 else ''}; lines: 95 % interval, {words.resampled(seeds)}. "
         f"n = {min(ns):,} to {max(ns):,} images per site. Filled: the method trained on this site; hollow: it never "
         f"saw it. Shaded: sites that took no part in any training. The dotted line is the federated model.{more}"
     )
@@ -76,8 +78,8 @@ def draw(results: Results) -> Figure:
         return missing(f"No headline: the table has no row for {results.primary}. Judge the run to fill it.")
     methods = [method for method in results.methods if any(row["method"] == method for row in rows)]
     order = drawn_places(results)
-    grid = Grid(columns=3, height=0.2 * len(methods) + 0.12, left=1.4, right=1.42, across=1.42, top=0.4, down=0.62)
-    figure, axes = panels(len(order), grid, width=11.4)
+    grid = Grid(columns=3, height=0.2 * len(methods) + 0.12, left=1.27, right=1.2, across=1.22, top=0.35, down=0.58)
+    figure, axes = panels(len(order), grid)
     limits = span([row[end] for row in rows if row["site"] in order for end in ("low", "value", "high")])
     for index, (axis, site) in enumerate(zip(axes, order, strict=True)):
         _panel(axis, site, methods, {row["method"]: row for row in rows if row["site"] == site})
@@ -99,6 +101,7 @@ def _panel(axis: Axes, site: str, methods: list[str], rows: dict[str, Any]) -> N
     axis.spines["left"].set_visible(False)
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.tick_params(axis="x", labelsize=7.5)
+    axis.locator_params(axis="x", nbins=4)
     if FEDERATED in rows and words.number(rows[FEDERATED]["value"]) != words.DASH:
         axis.axvline(rows[FEDERATED]["value"], color=look(FEDERATED)[0], linewidth=0.8, linestyle=":")
     for y, method in enumerate(methods):
@@ -107,6 +110,6 @@ def _panel(axis: Axes, site: str, methods: list[str], rows: dict[str, Any]) -> N
         shown = words.interval(row, words.digits(row["metric"])) if row else "does not apply"
         colour = INK if row else MUTED
         beside = axis.get_yaxis_transform()
-        axis.text(1.04, y, shown, transform=beside, va="center", fontsize=7.5, fontweight=weight, color=colour)
+        axis.text(1.04, y, shown, transform=beside, va="center", fontsize=7, fontweight=weight, color=colour)
         if row:
-            mark(axis, y, method, row, f"{site}|{method}")
+            mark(axis, y, look(method), row, f"{site}|{method}", method == FEDERATED)

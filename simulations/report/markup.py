@@ -36,9 +36,10 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(opening if name in VOID else f"{opening}{join(children)}</{name}>")
 
 
-def table(head: list[object], rows: Iterable[list[object]], caption: object, class_: str = "") -> Html:
-    """Write a table whose first column names the rows; it scrolls where it is too wide."""
-    header = tag("tr", *(tag("th", cell, scope="col") for cell in head))
+def table(head: list[object], rows: Iterable[list[object]], caption: object = "", class_: str = "") -> Html:
+    """Write a table whose first column names the rows; it scrolls where it is too wide. No head: pairs of words."""
+    header = [tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))] if head else []
+    title = [tag("caption", caption)] if caption else []
     body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]
-    whole = tag("table", tag("caption", caption), tag("thead", header), tag("tbody", *body), class_=class_ or None)
+    whole = tag("table", *title, *header, tag("tbody", *body), class_=class_ or None)
     return tag("div", whole, class_="scroll", tabindex="0")

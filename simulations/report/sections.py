@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import Any
 
 from simulations.report import FIGURES, words
-from simulations.report.headline import best_value, held_out, places
+from simulations.report.headline import LEAVE_ONE_SITE_OUT, best_value, held_out, places
 from simulations.report.markup import Html, join, table, tag
 from simulations.report.page import Section
 from simulations.report.sentences import sentences
 from simulations.report.svg import inline
-from simulations.results import SUMMARIES, Results
+from simulations.results import HELD_OUT_MEAN, SUMMARIES, Results
 from simulations.tables import TABLES
 
 MOST_ROWS = 150
@@ -58,14 +58,21 @@ def privacy(mechanism: str) -> Html:
 
 def in_words(results: Results) -> Section:
     """The headline as sentences."""
-    told = tag("div", *(tag("p", paragraph) for paragraph in sentences(results)), class_="words")
+    told: list[Html] = []
+    for one in sentences(results):
+        told.append(tag("p", one.lead))
+        if one.points:
+            told.append(tag("ul", *(tag("li", tag("strong", said), " ", what) for said, what in one.points)))
     seeds = len(results.record["seeds"])
-    chance = f"Values are means over {seeds} seeds." if seeds > 1 else "One seed: training's own chance is not in them."
-    how = (
-        f"Intervals: 95 %, patients resampled with all their images. {chance} With few sites nothing here is a claim "
-        f"about hospitals in general."
+    chance = "" if seeds > 1 else " One seed: training's own chance is not in the intervals."
+    note = (
+        f"In brackets: 95 % interval, {words.resampled(seeds)}, each patient with all images. Differences are paired; "
+        f"not told apart: the interval includes zero.{chance} A handful of sites supports no claim about hospitals in "
+        f"general."
     )
-    return Section("words", "The result in words", join([told, tag("p", how, class_="note")]))
+    return Section(
+        "words", "The result in words", join([tag("div", *told, class_="words"), tag("p", note, class_="note")])
+    )
 
 
 def result_tables(results: Results) -> Section:
@@ -96,15 +103,26 @@ def headline_table(results: Results, metric: str) -> Html:
         ]
         line = [tag("td", _cell(cells.get(method), metric, best)) for method in methods]
         body.append(tag("tr", tag("th", *name, scope="row"), *line, class_=kind))
-    caption = (
-        f"{words.direction(metric)}; 95 % interval below each value; n: images. The best value of a row is bold and "
-        f"named best, which does not mean that it differs from the next."
-    )
-    if undefined:
-        caption += f" {words.DASH} {words.UNDEFINED}."
     head = tag("tr", tag("th", "Judged at", scope="col"), *(tag("th", name, scope="col") for name in methods))
-    whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body), class_="headline")
-    return tag("div", whole, class_="scroll", tabindex="0")
+    caption = _table_caption(rows, metric, undefined)
+    whole = tag("table", tag("thead", head), tag("tbody", *body), class_="headline", aria_label=words.title(metric))
+    return join([tag("p", caption, class_="note"), tag("div", whole, class_="scroll", tabindex="0")])
+
+
+def _table_caption(rows: list[dict[str, Any]], metric: str, undefined: bool) -> str:
+    seeds = max((row["seeds"] for row in rows), default=1)
+    spread = [row["seed_sd"] for row in rows if words.number(row["seed_sd"]) != words.DASH]
+    caption = (
+        f"{words.direction(metric)}; below each value its 95 % interval, {words.resampled(seeds)}; n: images. The best "
+        f"of a row is bold and marked, which does not mean that it differs from the next."
+    )
+    if spread:
+        decimals = words.digits(metric)
+        ends = f"{words.number(min(spread), decimals)} to {words.number(max(spread), decimals)}"
+        caption += f" Standard deviation over {seeds} seeds: {ends}."
+    if any(row["method"] == LEAVE_ONE_SITE_OUT and row["site"] == HELD_OUT_MEAN for row in rows):
+        caption += " Leave one site out has its held-out mean over the source sites, each left out in turn."
+    return f"{caption} {words.DASH} {words.UNDEFINED}." if undefined else caption
 
 
 def _most(cells: dict[str, dict[str, Any]]) -> int:
@@ -120,19 +138,17 @@ def _cell(row: dict[str, Any] | None, metric: str, best: float) -> Html:
         return tag("abbr", words.DASH, title=words.UNDEFINED)
     ends = [words.number(row[end], decimals) for end in ("low", "high")]
     below = "–".join(ends) if words.DASH not in ends else "no interval"
-    if row["seeds"] > 1 and words.number(row["seed_sd"]) != words.DASH:
-        below += f"; seed SD {words.number(row['seed_sd'], decimals)}"
     value = join([tag("b", shown), tag("span", "best", class_="best")]) if row["value"] == best else Html(shown)
     return join([value, tag("small", below)])
 
 
-def figure(results: Results, name: str, svg: str) -> Section:
-    """One figure with its caption and, folded, the numbers behind it."""
+def figure(results: Results, name: str, svg: str, position: int) -> Section:
+    """One figure with its number, caption and, folded, the numbers behind it."""
     module = import_module(FIGURES[name].partition(":")[0])
     caption = module.describe(results)
     picture = tag("div", Html(inline(svg, name, f"{module.TITLE}. {caption}")), class_="scroll", tabindex="0")
     files = [tag("a", kind.upper(), href=f"figures/{name}.{kind}") for kind in ("svg", "png")]
-    below = tag("figcaption", tag("strong", f"{module.TITLE}. "), caption, " Figure as ", join(files, " or "), ".")
+    below = tag("figcaption", tag("strong", f"Figure {position}. "), caption, " As ", join(files, " or "), ".")
     return Section(name, module.TITLE, join([tag("figure", picture, below), numbers(results, module.TABLE)]))
 
 

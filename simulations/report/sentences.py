@@ -1,113 +1,128 @@
 """The result in sentences, made from the numbers: also where the federated model loses or nothing can be told."""
 
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulations.report import words
+from simulations.report.headline import comparable
 from simulations.results import ALL_SOURCES, FEDERATED, HELD_OUT_MEAN, WORST_SOURCE, Results
 
 MOST_TARGETS = 3
 """Held-out sites told one by one; more are told by their mean."""
 
+SAID = {
+    "better": "Better than",
+    "worse": "Worse than",
+    "undecided": "Not told apart from",
+    "unpaired": "Without a paired comparison:",
+}
 
-def sentences(results: Results) -> list[str]:
-    """Tell the headline in paragraphs: held-out sites, source sites, each site against its own model."""
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A sentence, and below it what it compares with: (verdict, baselines in words)."""
+
+    lead: str
+    points: list[tuple[str, str]] = field(default_factory=list)
+
+
+def sentences(results: Results) -> list[Told]:
+    """Tell the headline: held-out sites, source sites, each site against its own model, each left out in turn."""
     targets = results.sites("held-out")
     places = targets if len(targets) <= MOST_TARGETS else [HELD_OUT_MEAN]
     told = [_place(results, place) for place in places]
     if not targets:
-        told.append("No site was held out, so this run says nothing about a hospital that never trained.")
-    told += [_sources(results), _at_home(results)]
-    return [paragraph for paragraph in told if paragraph]
+        told.append(Told("No site was held out, so no model was judged at a hospital that never trained along."))
+    return [*told, *_sources(results), *_at_home(results)]
 
 
-def verdicts(results: Results, site: str) -> dict[str, list[dict[str, Any]]]:
-    """Sort a site's differences by what their intervals allow to say: better, worse, undecided."""
-    sign = 1 if words.higher_is_better(results.primary) else -1
-    sorted_: dict[str, list[dict[str, Any]]] = {"better": [], "worse": [], "undecided": []}
-    for row in results.rows("differences", site=site, metric=results.primary, method=FEDERATED):
-        low, high = sorted((sign * row["low"], sign * row["high"]))
-        if low > 0:
-            sorted_["better"].append(row)
-        elif high < 0:
-            sorted_["worse"].append(row)
-        elif words.number(row["difference"]) != words.DASH:
-            sorted_["undecided"].append(row)
-    return sorted_
+def verdict(row: dict[str, Any]) -> str:
+    """Say what a difference's interval allows to say of the federated model: better, worse, undecided, unpaired."""
+    sign = 1 if words.higher_is_better(row["metric"]) else -1
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "unpaired"
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
-def _reached(results: Results, row: dict[str, Any]) -> str:
-    decimals = min(2, words.digits(results.primary))
-    ends = (words.number(row[end], decimals) for end in ("value", "low", "high"))
-    value, low, high = ends
-    return f"{value} ({low}–{high})" if words.DASH not in (low, high) else value
-
-
-def _place(results: Results, site: str) -> str:
-    rows = {row["method"]: row for row in results.rows("headline", site=site, metric=results.primary)}
+def _place(results: Results, site: str) -> Told:
     metric = words.title(results.primary)
-    where = (
-        "On average over the held-out sites" if site == HELD_OUT_MEAN else f"At {site}, which took no part in training"
-    )
-    ours = rows.pop(FEDERATED, None)
+    mean = "On average over the held-out sites"
+    where = mean if site == HELD_OUT_MEAN else f"At {site}, which took no part in training"
+    ours = _ours(results, site)
     if ours is None:
-        return f"{where}, the federated model has not been judged."
+        return Told(f"{where}, the federated model has not been judged.")
     if words.number(ours["value"]) == words.DASH:
-        return f"{where}, {metric} is {words.UNDEFINED}."
-    others = [f"{name} {_reached(results, rows[name])}" for name in results.methods if name in rows]
-    told = f"{where}, the federated model reached {metric} {_reached(results, ours)}, n = {ours['n']:,} images."
-    if others:
-        told += f" For comparison: {words.listed(others)}."
-    return f"{told} {_verdict(results, site)}".strip()
+        return Told(f"{where}, {metric} is {words.UNDEFINED}.")
+    lead = f"{where}, the federated model reached {metric} {_reached(ours)}, n = {ours['n']:,} images."
+    return Told(lead, _points(results, site))
 
 
-def _verdict(results: Results, site: str) -> str:
-    found = verdicts(results, site)
+def _sources(results: Results) -> list[Told]:
+    mean, worst = _ours(results, ALL_SOURCES), _ours(results, WORST_SOURCE)
+    if mean is None or words.number(mean["value"]) == words.DASH:
+        return []
+    count = words.count(len(results.sites("source")), "site")
+    lead = f"Over the {count} that trained, its mean {words.title(results.primary)} was {_reached(mean)}"
+    if worst is not None and words.number(worst["value"]) != words.DASH:
+        lead += f"; at the worst of them, {_reached(worst)}"
+    return [Told(f"{lead}.", _points(results, ALL_SOURCES))]
 
-    def named(rows: list[dict[str, Any]]) -> str:
-        return words.listed([f"{row['baseline']} ({_gap(row)})" for row in rows])
 
-    told = ""
-    if found["better"]:
-        told += f"It was better than {named(found['better'])}. "
-    if found["worse"]:
-        told += f"It was worse than {named(found['worse'])}. "
-    if found["undecided"]:
-        told += (
-            f"The paired interval includes zero against {named(found['undecided'])}: this run cannot tell them apart."
+def _at_home(results: Results) -> list[Told]:
+    """Count the sites whose own model is beaten, and tell of sites left out, so that no loss hides in a mean."""
+    rows = results.rows("differences", metric=results.primary, method=FEDERATED, baseline="local only")
+    verdicts = [verdict(row) for row in rows if row["site"] in results.sites("source")]
+    told = []
+    if verdicts:
+        counted = {one: verdicts.count(one) for one in ("better", "worse", "undecided")}
+        told.append(
+            Told(
+                f"Against each site's own model, judged at home, the federated model was better at {counted['better']} "
+                f"of {words.count(len(verdicts), 'site')}, worse at {counted['worse']}, not told apart at "
+                f"{counted['undecided']}."
+            )
         )
-    if not any(found.values()):
-        told = "No paired comparison was made; overlapping intervals neither show nor exclude a difference."
-    return told.strip()
+    out = results.rows("headline", metric=results.primary, method="leave one site out", site=HELD_OUT_MEAN)
+    if out and words.number(out[0]["value"]) != words.DASH:
+        told.append(
+            Told(
+                f"Each source site left out of training in turn and judged by a federation that never saw it: mean "
+                f"{words.title(results.primary)} {_reached(out[0])}."
+            )
+        )
+    return told
+
+
+def _points(results: Results, site: str) -> list[tuple[str, str]]:
+    """Group the other methods at a place by what can be said of them."""
+    rows = {row["method"]: row for row in comparable(results.rows("headline", site=site, metric=results.primary))}
+    paired = results.rows("differences", site=site, metric=results.primary, method=FEDERATED)
+    gaps = {row["baseline"]: row for row in paired}
+    groups: dict[str, list[str]] = {name: [] for name in SAID}
+    for name in results.methods:
+        if name == FEDERATED or name not in rows or words.number(rows[name]["value"]) == words.DASH:
+            continue
+        said = verdict(gaps[name]) if name in gaps else "unpaired"
+        gap = "" if said == "unpaired" else f"; difference {_gap(gaps[name])}"
+        groups[said].append(f"{name} {_reached(rows[name], gap)}")
+    return [(SAID[name], f"{words.listed(group)}.") for name, group in groups.items() if group]
+
+
+def _ours(results: Results, site: str) -> dict[str, Any] | None:
+    rows = results.rows("headline", site=site, metric=results.primary, method=FEDERATED)
+    return rows[0] if rows else None
+
+
+def _reached(row: dict[str, Any], more: str = "") -> str:
+    decimals = min(2, words.digits(row["metric"]))
+    value, low, high = (words.number(row[end], decimals) for end in ("value", "low", "high"))
+    interval = f"{low}–{high}" if words.DASH not in (low, high) else "no interval"
+    return f"{value} ({interval}{more})"
 
 
 def _gap(row: dict[str, Any]) -> str:
     decimals = words.digits(row["metric"])
     gap, low, high = (words.number(row[end], decimals, signed=True) for end in ("difference", "low", "high"))
-    return f"{gap}; {low} to {high}"
-
-
-def _sources(results: Results) -> str:
-    mean = results.rows("headline", site=ALL_SOURCES, metric=results.primary, method=FEDERATED)
-    worst = results.rows("headline", site=WORST_SOURCE, metric=results.primary, method=FEDERATED)
-    if not mean or words.number(mean[0]["value"]) == words.DASH:
-        return ""
-    count = words.count(len(results.sites("source")), "site")
-    told = f"Over the {count} that trained, its mean {words.title(results.primary)} was {_reached(results, mean[0])}"
-    if worst and words.number(worst[0]["value"]) != words.DASH:
-        told += f"; at the worst of them {_reached(results, worst[0])}"
-    return f"{told}. {_verdict(results, ALL_SOURCES)}" if any(verdicts(results, ALL_SOURCES).values()) else f"{told}."
-
-
-def _at_home(results: Results) -> str:
-    """Count the sites whose own model is beaten, so that no site's loss hides in a mean."""
-    counts = {"better": 0, "worse": 0, "undecided": 0}
-    for site in results.sites("source"):
-        for verdict, rows in verdicts(results, site).items():
-            counts[verdict] += sum(row["baseline"] == "local only" for row in rows)
-    total = sum(counts.values())
-    if not total:
-        return ""
-    return (
-        f"Against each site's own model, judged at home, the federated model was better at {counts['better']} of "
-        f"{words.count(total, 'site')}, worse at {counts['worse']}, and undecided at {counts['undecided']}."
-    )
+    return f"{gap}, {low} to {high}"

@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.style import BLUE, GREEN, INK, MUTED, SKY, TINT, missing, styled
+from simulations.report.style import BLUE, GREEN, INK, MUTED, SKY, TINT, WIDTH, missing, styled
 from simulations.results import Results
 
 TITLE = "Who took part"
@@ -33,10 +33,10 @@ def draw(results: Results) -> Figure:
     if not sites:
         return missing("No site is in the run's record.")
     height = 0.3 * len(sites) + 1.0
-    figure = Figure(figsize=(9.6, height))
+    figure = Figure(figsize=(WIDTH, height))
     bottom, tall = 0.5 / height, (height - 0.95) / height
     bars = figure.add_axes((0.235, bottom, 0.36, tall))
-    dots = figure.add_axes((0.795, bottom, 0.19, tall), sharey=bars)
+    dots = figure.add_axes((0.8, bottom, 0.18, tall), sharey=bars)
     left = [0] * len(sites)
     for part, colour, hatch in PARTS:
         amounts = [site[part]["images"] for site in sites]

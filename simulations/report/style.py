@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulations.results import FEDERATED, Results
+from simulations.results import Results
 
 INK, MUTED, RULE, PAPER, TINT = "#1f2a36", "#5f6b78", "#d5dce3", "#fefefe", "#eaf2f9"
 """Tones of lines and words; the page swaps exactly these for its own in the dark (`report/svg.py`)."""
@@ -21,8 +21,8 @@ VERMILION, PURPLE, GREY = "#D55E00", "#CC79A7", "#8a8f94"
 SCALE = "cividis"
 """Colour scale of heat maps (Nunez et al. 2018): even in lightness, the same for colour-blind readers."""
 
-WIDTH = 9.6
-"""Width of a full figure, inches."""
+WIDTH = 9.0
+"""Width of a full figure, inches: the page's column on a laptop, so that words keep their size."""
 
 METHOD_LOOK: dict[str, tuple[str, str]] = {
     "federated": (BLUE, "D"),
@@ -65,6 +65,7 @@ RC: Any = {
     "ytick.major.size": 0,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
+    "image.composite_image": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "consilium",
 }
@@ -127,13 +128,13 @@ def look(method: str) -> tuple[str, str]:
     return METHOD_LOOK.get(method, (GREY, "X"))
 
 
-def mark(axis: Axes, y: float, method: str, row: Mapping[str, Any], label: str, value: str = "value") -> None:
+def mark(axis: Axes, y: float, look: tuple[str, str], row: Mapping[str, Any], label: str, thick: bool = False) -> None:
     """Draw a value with its interval; hollow where the method never saw the site."""
-    colour, marker = look(method)
+    colour, marker = look
     face = PAPER if row.get("role") == "held-out" else colour
-    axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.4 if method == FEDERATED else 1.4)
+    axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.4 if thick else 1.4)
     axis.plot(
-        [row[value]], [y], marker=marker, markersize=5.6, color=colour, markerfacecolor=face, markeredgewidth=1.3,
+        [row["value"]], [y], marker=marker, markersize=5.6, color=colour, markerfacecolor=face, markeredgewidth=1.3,
         linestyle="none", label=label,
     )  # fmt: skip
 

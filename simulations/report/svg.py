@@ -22,6 +22,7 @@ def svg_text(figure: Figure) -> str:
     """Write the figure as SVG; the same figure gives the same text."""
     file = io.StringIO()
     with _drawing():
+        figure.set_dpi(200)  # of pictures inside; lines and words have none
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(file, metadata={"Date": None, "Creator": None})
     return file.getvalue()

@@ -66,6 +66,11 @@ def count(amount: int, one: str, many: str | None = None) -> str:
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
+def resampled(seeds: int) -> str:
+    """Say what an interval covers."""
+    return "patients and seeds resampled" if seeds > 1 else "patients resampled"
+
+
 def listed(names: list[str]) -> str:
     """Join names as in a sentence."""
     if len(names) < 2:
