@@ -27,7 +27,8 @@ def images_of(source: str, images: NDArray[Any]) -> NDArray[np.uint8] | NDArray[
     if images.ndim < 3 or 0 in images.shape[1:]:
         raise DataError(f"{source}: images have shape {images.shape}. Allowed are [N, H, W] and [N, H, W, 3].")
     if images.dtype.kind == "f":
-        images = images.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused by `check`
+            images = images.astype(np.float32, copy=False)
     elif images.dtype != np.uint8:
         raise DataError(
             f"{source}: images have dtype {images.dtype}. Allowed are uint8 and floats in [0, 1]; rescale them, for "
@@ -49,9 +50,9 @@ def labels_of(arrays: Arrays, sidecar: Sidecar, setting: str) -> tuple[NDArray[A
     classes = sidecar.names("classes" if name == "labels" else name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim == 2:
+    if values.ndim == 2 and values.dtype.kind in "iub":
         classes = classes or tuple(str(index) for index in range(values.shape[1]))
-        return values.astype(np.uint8) if _is_binary(values) else values, classes
+        return values.astype(np.uint8) if np.isin(values, (0, 1)).all() else values, classes
     return indices(values, classes, f"{sidecar.source}: array {name!r}")
 
 
@@ -116,7 +117,3 @@ def splits_of(source: str, values: NDArray[Any] | None) -> NDArray[np.int8] | No
             f"(val), 2 (test). Correct it, or leave it out and Consilium divides by patient."
         )
     return values.astype(np.int8)
-
-
-def _is_binary(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "iub" and bool(np.isin(values, (0, 1)).all())

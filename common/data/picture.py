@@ -36,7 +36,7 @@ def read_image(path: Path, where: str) -> Image:
         return values
     if not np.isfinite(values).all():
         raise DataError(f"{where}: the image holds NaN or infinite pixels. Repair or leave out this row.")
-    return _windowed(values.astype(np.float32))
+    return _windowed(values.astype(np.float64))
 
 
 def read_mask(path: Path, where: str) -> NDArray[np.uint8]:
@@ -122,14 +122,16 @@ def _read_nifti(path: Path) -> NDArray[Any]:
     return canonical[::-1, ::-1].transpose(2, 1, 0)[:, None]
 
 
-def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _windowed(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scale between the percentiles; between the extremes where nearly all pixels are equal; equal pixels become 0."""
+    values = values / 2  # so that no range overflows
     low, high = np.percentile(values, [LOW, HIGH])
     if high <= low:
         low, high = values.min(), values.max()
     if high <= low:
-        return np.zeros_like(values)
-    return ((values - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+        return np.zeros(values.shape, dtype=np.float32)
+    scaled: NDArray[np.float32] = ((values.clip(low, high) - low) / (high - low)).clip(0, 1).astype(np.float32)
+    return scaled
 
 
 def _suffix(path: Path) -> str:

@@ -214,6 +214,8 @@ NAN[3, 0, 0] = np.nan
         ({"labels": np.array([0, 1, 0, 1, 0])}, "labels has 5 rows"),
         ({"labels": np.full((6, 2), 3)}, "multi-label labels"),
         ({"labels": np.full((6, 3), 1)}, "multi-label labels"),
+        ({"labels": np.zeros((6, 2), dtype="M8[s]")}, "Allowed are integers or text"),
+        ({"images": np.full((6, 4, 4), 1e300)}, "6 images hold NaN or infinite"),
         ({"labels": np.array([0, 1, np.nan, 1, 0, 1])}, "dtype float64"),
         ({"labels": np.array(["well", "sick", "wel", "well", "sick", "sick"])}, "holds 'wel'. Did you mean 'well'"),
         ({"masks": np.zeros((6, 5, 5), dtype=np.uint8)}, "Both need the same size"),

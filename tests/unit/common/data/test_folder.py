@@ -9,6 +9,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet, table
 
@@ -16,6 +18,7 @@ from common.config import DataSection
 from common.data.base import Dataset
 from common.data.federation import open_federation
 from common.data.folder import folder
+from common.data.picture import read_image, read_mask
 from common.errors import ConfigError, DataError, UnknownNameError
 
 Rows = list[dict[str, Any]]
@@ -385,3 +388,28 @@ def test_choices_that_cannot_be(six: Rows, open_folder: Open) -> None:
         open_folder(rows, mask="lesionmask")
     with pytest.raises(DataError, match="no column 'mrn'"):
         open_folder(rows, patient="mrn")
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_pictures_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["x.png", "deep.png", "x.jpg", "x.nii", "x.nii.gz"]))
+    path = tmp_path / name
+    if name.startswith("deep"):
+        save(path, picture(top=65536, dtype=np.uint16))
+    elif "nii" in name:
+        save_nifti(path, picture(size=(4, 4, 2)).astype(np.int16))
+    else:
+        save(path, picture(size=(6, 6, 3)))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        images = read_image(path, "row 1")
+        mask = read_mask(path, "row 1")
+    except DataError:
+        return
+    assert images.ndim == 4
+    assert images.dtype in (np.uint8, np.float32)
+    assert mask.dtype == np.uint8
