@@ -1,6 +1,5 @@
 """The ClientApp: who are you, train, evaluate."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 from flwr.app import Context, Message
@@ -15,6 +14,8 @@ from client.training import train as train_locally
 from common.arrays import Arrays, load_arrays, model_arrays, update_between
 from common.attention.base import AttentionModel
 from common.config import ModelSection, RunConfig, run_config
+from common.data.base import Dataset
+from common.data.splits import SPLITS
 from common.errors import ConfigError, ProtocolError
 from common.messages import EvaluateReply, EvaluateRequest, Hello, HelloRequest, TrainReply, TrainRequest, pack, unpack
 from common.models.build import build_model
@@ -59,7 +60,7 @@ def train(message: Message, context: Context) -> Message:
     signature = None
     if request.measure:
         signature = measure(model, site.data.train, config.attention, derive(config.seed, "signature", site.name))
-    start = _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
+    _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
     seed = derive(config.seed, "site", site.name, "round", request.round)
     trained = train_locally(model, site.task, site.data.train, config.train, seed, request.mu)
     arrays = model_arrays(model)
@@ -67,7 +68,7 @@ def train(message: Message, context: Context) -> Message:
         _store(site).save(request.round, {name: arrays[name] for name in request.keep_local})
     body = TrainReply(
         site=site.name,
-        update=update_between(arrays, start),
+        update=update_between(arrays, request.arrays),
         images=trained.images,
         loss_sum=trained.loss_sum,
         signature=signature,
@@ -81,16 +82,15 @@ def evaluate(message: Message, context: Context) -> Message:
     """Judge the global arrays on one split and send sums."""
     config, site = _open(context)
     request = unpack(message.content, EvaluateRequest)
+    if request.split not in SPLITS:
+        raise ProtocolError(f"split {request.split!r} is not known. Allowed are {', '.join(SPLITS)}.")
+    data: Dataset = getattr(site.data, request.split)
     model = _model(config, site, request.arrays)
     signature = None
     if request.measure:
         signature = measure(model, site.data.train, config.attention, derive(config.seed, "signature", site.name))
     _personalise(model, site, request.arrays, request.keep_local, up_to=request.round)
     loss = LossSum()
-    splits: Mapping[str, object] = {"train": site.data.train, "val": site.data.val, "test": site.data.test}
-    if request.split not in splits:
-        raise ProtocolError(f"split {request.split!r} is not known. Allowed are {', '.join(splits)}.")
-    data = getattr(site.data, request.split)
     predictions = predict([model], site.task, data, loss)
     body = EvaluateReply(
         site=site.name,
@@ -126,12 +126,12 @@ def _built(settings: ModelSection, channels: int, outputs: int, image_size: int,
     return build_model(settings, channels, outputs, image_size, seed=0, dense=dense)
 
 
-def _personalise(model: AttentionModel, site: Site, arrays: Arrays, keep_local: tuple[str, ...], up_to: int) -> Arrays:
-    """Put the site's own arrays over the global ones; give the arrays that an update is measured from."""
+def _personalise(model: AttentionModel, site: Site, arrays: Arrays, keep_local: tuple[str, ...], up_to: int) -> None:
+    """Put the site's own arrays over the global ones; an update is measured from the global ones all the same."""
+    if unknown := sorted(set(keep_local) - set(arrays)):
+        raise ProtocolError(f"the server names {len(unknown)} arrays to keep that the model does not have.")
     if keep_local and site.data.role == "source":
-        own = _store(site).load(up_to)
-        load_arrays(model, {**arrays, **own})
-    return arrays
+        load_arrays(model, {**arrays, **_store(site).load(up_to)})
 
 
 def _store(site: Site) -> Store:

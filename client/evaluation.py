@@ -31,7 +31,8 @@ class LossSum:
 def predict(models: Sequence[AttentionModel], task: Task, data: Dataset, loss: LossSum | None = None) -> Predictions:
     """Predict all of `data`; several models are an ensemble whose probabilities are averaged.
 
-    Models keep their weights, and their train/eval mode is put back.
+    Models keep their weights, and their train/eval mode is put back. `loss` adds up the first model's: a mean of
+    probabilities has no logits.
     """
     modes = [model.training for model in models]
     for model in models:

@@ -1,5 +1,6 @@
 """One site: its data, its device, its store. A simulated site is cut from the run's data set; a hospital has a TOML."""
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from common.tasks.build import build_task
 
 # Keys of Flower's node config.
 PARTITION, MEMBERS, STORE, SITE_FILE = "partition-id", "members", "store", "site-config"
+LONGEST_FOLDER = 200
 
 
 class SiteConfig(BaseModel):
@@ -166,5 +168,9 @@ def _site(config: RunConfig, federation: Federation, data: SiteData, device: str
 
 
 def folder_name(site: str) -> str:
-    """Make a site's name safe as a folder name, distinct for distinct names."""
-    return "".join(char if char.isalnum() or char in "-_" else f"%{ord(char):x}" for char in site)
+    """Make a site's name safe as a folder name, distinct for distinct names; a very long one ends in its hash."""
+    safe = "".join(char if char.isalnum() or char in "-_" else f"%{ord(char):x}%" for char in site)
+    if len(safe.encode()) <= LONGEST_FOLDER:
+        return safe
+    short = safe.encode()[: LONGEST_FOLDER // 2].decode(errors="ignore")
+    return f"{short}%%{hashlib.sha256(site.encode()).hexdigest()[:32]}"

@@ -18,8 +18,9 @@ class Store:
         """Keep the arrays of a round; what later rounds left behind before a resume is dropped."""
         write_arrays(self._path(round_), arrays, {"round": str(round_)})
         rounds = self._rounds()
-        for old in [*(number for number in rounds if number > round_), *sorted(rounds)[:-KEEP]]:
-            self._path(old).unlink(missing_ok=True)
+        kept = [number for number in rounds if number <= round_][-KEEP:]
+        for other in set(rounds) - set(kept):
+            self._path(other).unlink(missing_ok=True)
 
     def load(self, up_to: int) -> Arrays:
         """Give the newest arrays of a round not after `up_to`; empty before the first."""
