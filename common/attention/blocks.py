@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from common.attention.base import AttentionSite, Kind
@@ -12,6 +13,8 @@ from common.attention.tokens import TokenMaps
 
 BlockKind = Literal["histogram", "map", "scalars", "profile"]
 PER_HEAD = 0
+CHUNK = {"cpu": 2**19, "cuda": 2**26}
+"""Values that are worked on at a time: on a CPU temporaries stay in its cache, on a GPU memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +86,7 @@ def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> di
 
     Shapes: tensor as the site's kind says -> each float32 [B, size].
     """
-    view = VIEWS[site.kind](tensor, site)
-    return {name: getattr(view, name)() for name in names}
+    room = CHUNK.get(tensor.device.type, CHUNK["cpu"])
+    images = max(1, room // max(1, tensor[0].numel()))
+    views = [VIEWS[site.kind](part, site) for part in torch.split(tensor, images)]
+    return {name: torch.cat([getattr(view, name)() for view in views]) for name in names}

@@ -31,7 +31,7 @@ class SelfAttention(nn.Module):
     def attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mix tokens by their similarity and say how much each looked at each."""
         query, key, value = self._split(tokens)
-        maps: Tensor = self.maps(query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]))
+        maps: Tensor = self.maps(query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1))
         return self._join(maps @ value), maps
 
     def forward(self, tokens: Tensor) -> Tensor:

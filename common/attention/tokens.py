@@ -20,7 +20,9 @@ class TokenMaps:
 
     def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
         rows = tensor.float()
-        self.rows = rows / rows.sum(-1, keepdim=True).clamp_min(TINY)
+        if tensor.dtype != torch.float32:  # a softmax in float32 sums to one already; bfloat16 rounds to 1/256
+            rows = rows / rows.sum(-1, keepdim=True).clamp_min(TINY)
+        self.rows = rows
         self.grid = site.grid or (1, rows.shape[-1] - int(site.cls))
         self.first = int(site.cls)
 
@@ -38,11 +40,12 @@ class TokenMaps:
     def distance(self) -> Tensor:
         """Mean distance from a patch to what it looks at, over the grid's diagonal, [B, H, P] in [0, 1].
 
-        The class token has no place: its row and column are left out and the rest of each row is renormalised.
+        The class token has no place: its row and column are left out and the rest of each row is renormalised. A patch
+        that looks at no patch looks no way: 0.
         """
-        patches = self.rows[:, :, self.first :, self.first :] + TINY
+        patches = self.rows[:, :, self.first :, self.first :]
         apart = patch_distances(self.grid, patches.device)
-        return ((patches * apart).sum(-1) / patches.sum(-1)).clamp(0, 1)
+        return ((patches * apart).sum(-1) / patches.sum(-1).clamp_min(TINY)).clamp(0, 1)
 
     def cls_map(self) -> Tensor:
         """Where the class token looks: its row over the patches, renormalised, mean over heads, 4 x 4, [B, 16]."""
