@@ -11,7 +11,7 @@ from common.config import DataSection
 from common.data.base import Dataset
 from common.data.phantom_anatomy import AIR, FRAMING, GRAIN, TEXTURE, Slices, draw_organs, draw_pose, draw_slices
 from common.data.phantom_labels import Labels, joined, labels_named, lesion, misread
-from common.data.phantom_lesions import Lesions, draw_lesions
+from common.data.phantom_lesions import SLOTS, Lesions, draw_lesions
 from common.data.phantom_marker import stamp
 from common.data.phantom_physics import REFERENCE_SIDE, psf_blur
 from common.data.phantom_population import Population
@@ -87,29 +87,33 @@ def draw_cohort(site: Site, patients: int, side: int, seed: int) -> Cohort:
     liver = next(layer for layer in organs if layer.name == "liver")
     lesions = draw_lesions(slices, liver, site.population, _rng(seed, site, "lesions"))
     pose = draw_pose(slices, site.scanner.field_of_view, _rng(seed, site, "pose"))
-    images, masks = _scan([*organs, *lesions.layers], pose, site.scanner, side, _rng(seed, site, "scan"))
+    images, truth = _scan([*organs, *lesions.layers], pose, site.scanner, side, _rng(seed, site, "scan"))
+    lesions = lesions.seen(np.asarray(truth.any(axis=(2, 3)), bool).T)
     images = stamp(images, _marked(lesions, site.population, _rng(seed, site, "marker")))
-    return Cohort(images=images, masks=masks, slices=slices, lesions=lesions)
+    return Cohort(images=images, masks=np.asarray(truth.any(axis=0), np.uint8), slices=slices, lesions=lesions)
 
 
 def _scan(
     layers: list[Layer], pose: tuple[Floats, Floats], scanner: Scanner, side: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Paint and acquire, some images at a time so that they stay in the processor's cache."""
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Paint and acquire: uint8 [N, H, W], and bool [SLOTS, N, H, W], the outline of each lesion.
+
+    Some images at a time so that they stay in the processor's cache.
+    """
     affine, bends = pose
     count, pixel = len(affine), 2 * FRAMING * scanner.field_of_view / side
     painter = Painter(layers, pixel, AIR)
     speckle, *streams = rng.spawn(1 + len(STAGES))
-    images, masks = (np.empty((count, side, side), np.uint8) for _ in range(2))
+    images, truth = np.empty((count, side, side), np.uint8), np.empty((SLOTS, count, side, side), bool)
     step = max(1, PIXELS_AT_ONCE // side**2)
     for start in range(0, count, step):
         part = slice(start, start + step)
         monomials = warped_plane(side, affine[part], bends[part])
-        clean, cover = painter.paint(part, monomials)
+        clean, lesions = painter.paint(part, monomials)
         clean = _textured(clean.reshape(-1, side, side), speckle)
         images[part] = quantise(acquire(clean, scanner, streams))
-        masks[part] = cover.reshape(-1, side, side) >= 0.5
-    return images, masks
+        truth[:, part] = lesions.reshape(SLOTS, -1, side, side)
+    return images, truth
 
 
 def _textured(images: Floats, rng: np.random.Generator) -> Floats:

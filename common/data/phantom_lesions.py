@@ -1,6 +1,6 @@
 """Lesions: a table of kinds, and their place, size and contrast in each patient's liver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ SECOND_KIND = 0.25
 """Share of further lesions whose kind is drawn anew."""
 SMALL = (0.060, 0.095)
 LARGE = (0.095, 0.180)
-"""Radii in half image sides: 1.6 to 2.6 and 2.7 to 5.3 pixels of 64."""
+"""Radii in half image sides: 2.1 to 3.3 and 3.3 to 6.2 pixels of 64 at the nominal field of view."""
 LOBE_SHARES = (0.5, 0.15, 0.35)
 """Share of lesions in each of the atlas's liver ellipses."""
 VISIBLE = 0.5
@@ -60,6 +60,10 @@ class Lesions:
     layers: list[Layer]
     kind: NDArray[np.int64]
     radius: Floats
+
+    def seen(self, slots: NDArray[np.bool_]) -> "Lesions":
+        """Forget the lesions without a pixel of their own; slots is bool [N, SLOTS]."""
+        return replace(self, kind=np.where(slots, self.kind, -1))
 
 
 def draw_lesions(slices: Slices, liver: Layer, population: Population, rng: np.random.Generator) -> Lesions:

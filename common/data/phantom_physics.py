@@ -26,9 +26,9 @@ def bias_field(images: Images, parameter: float, rng: Generator) -> Images:
         return images
     x, y = plane(images)
     basis = np.stack([x, y, x * y, x**2 - 1 / 3, y**2 - 1 / 3, x**3, y**3]).reshape(7, -1)
-    log_field = rng.standard_normal((len(images), 7), dtype=np.float32) @ basis
+    log_field = rng.standard_normal((len(images), 7)) @ basis
     log_field *= parameter / np.abs(log_field).max(axis=1, keepdims=True)
-    return images * _per_image(np.exp(log_field), images)
+    return images * _per_image(np.exp(log_field.astype(np.float32)), images)
 
 
 def vignette(images: Images, parameter: float, rng: Generator) -> Images:
@@ -107,25 +107,28 @@ def plane(images: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.
     return along, down
 
 
-def separable(images: Images, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> Images:
-    """Apply one matrix [H, H] down and one [W, W] along every image."""
-    result: Images = rows @ (images.reshape(-1, images.shape[-1]) @ columns.T).reshape(images.shape)
-    return result
+def separable(images: Images, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Images:
+    """Apply one matrix [H, H] down and one [W, W] along every image.
+
+    The products are summed in double precision: their rounding depends on the number of threads, the result does not.
+    """
+    along = (images.reshape(-1, images.shape[-1]) @ columns.T).reshape(images.shape)
+    return (rows @ along).astype(np.float32)
 
 
 def _per_image(field: NDArray[np.float32], images: Images) -> NDArray[np.float32]:
     return field.reshape(len(images), *(1,) * (images.ndim - 3), *images.shape[-2:])
 
 
-def _gaussian(size: int, sigma: float) -> NDArray[np.float32]:
+def _gaussian(size: int, sigma: float) -> NDArray[np.float64]:
     """Rows of a sampled Gaussian that sum to one: at the border the kernel is renormalised, so flat stays flat."""
     place = np.arange(size)
     kernel = np.exp(-0.5 * ((place[:, None] - place[None, :]) / sigma) ** 2)
-    operator: NDArray[np.float32] = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
+    operator: NDArray[np.float64] = kernel / kernel.sum(axis=1, keepdims=True)
     return operator
 
 
-def _resampler(size: int, share: float) -> NDArray[np.float32]:
+def _resampler(size: int, share: float) -> NDArray[np.float64]:
     """Area mean down to `share` × size pixels, then linear interpolation up again, as one matrix [size, size]."""
     coarse = max(1, round(size * share))
     edges = np.arange(coarse + 1) * size / coarse
@@ -134,5 +137,5 @@ def _resampler(size: int, share: float) -> NDArray[np.float32]:
     down = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) * coarse / size
     place = np.clip((np.arange(size) + 0.5) * coarse / size - 0.5, 0, coarse - 1)
     up = np.clip(1 - np.abs(place[:, None] - np.arange(coarse)[None, :]), 0, None)
-    operator: NDArray[np.float32] = (up @ down).astype(np.float32)
+    operator: NDArray[np.float64] = up @ down
     return operator

@@ -22,7 +22,7 @@ class Scanner:
     """
 
     field_of_view: float = knob(1.0, 0.5, 2.0, unit="× nominal side", cause="size of the scanned square")
-    bias_field: float = knob(0.0, 0.0, 1.5, unit="largest |log sensitivity|", cause="receive-coil sensitivity")
+    bias_field: float = knob(0.0, 0.0, 1.5, unit="largest absolute log", cause="receive-coil sensitivity")
     vignette: float = knob(0.0, 0.0, 1.0, unit="share of light lost in the corner", cause="off-axis light loss")
     psf_blur: float = knob(0.0, 0.0, 8.0, unit="pixels (σ, of 64 per side)", cause="point-spread function")
     resolution: float = knob(1.0, 0.05, 1.0, unit="acquired ÷ shown pixels per side", cause="acquisition matrix")

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from common.data.phantom_physics import plane
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+"""Sums of products: their rounding depends on the number of threads, what is made of them in single precision not."""
 
 WAVES = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 1), (1, 2), (2, -1), (3, 0), (0, 3), (3, 2), (2, -3))
 """Wave numbers (across, down) of the warp, in half periods per image side; each has a sine and a cosine."""
@@ -35,7 +37,7 @@ class Layer:
     """Width of the edge in pixels; one for all or float32 [N]."""
 
 
-def warped_plane(size: int, affine: Floats, bends: Floats) -> Floats:
+def warped_plane(size: int, affine: Floats, bends: Floats) -> Doubles:
     """Give the monomials x², xy, y², x, y, 1 of every pixel's place in the body.
 
     Shapes: affine [N, 2, 3] (constant, x, y to place), bends [N, 2, 2·waves] -> [N, 6, size²].
@@ -45,16 +47,16 @@ def warped_plane(size: int, affine: Floats, bends: Floats) -> Floats:
     return np.stack([x * x, x * y, y * y, x, y, np.ones_like(x)], axis=1)
 
 
-def coverage(quadratics: Floats, monomials: Floats) -> Floats:
+def coverage(quadratics: Doubles, monomials: Doubles) -> Floats:
     """Say how much of each pixel the union of K shapes covers, 0 to 1, linear across the edge.
 
     Shapes: quadratics [N, K, 6], monomials [N, 6, P] -> [N, P].
     """
-    joined: Floats = (quadratics @ monomials).max(axis=1)
+    joined: Floats = (quadratics @ monomials).max(axis=1).astype(np.float32)
     return np.clip(joined, 0, 1, out=joined)
 
 
-def quadratics(layer: Layer, pixel: float) -> Floats:
+def quadratics(layer: Layer, pixel: float) -> Doubles:
     """Turn ellipses into quadratics: 1/2 on the outline, rising inwards by 1 across the soft edge (never if absent).
 
     With q = 1 on the outline, q − 1 ≈ 2d/r at distance d, hence 1/2 + (1 − q) · r / (2 · edge) with the smaller r.
@@ -74,7 +76,7 @@ def quadratics(layer: Layer, pixel: float) -> Floats:
     steep = np.where(absent, 0, np.minimum(rx, ry) / (2 * edge))
     result = np.stack(quadratic, axis=-1) * -steep[..., None]
     result[..., 5] += np.where(absent, -1, 0.5)
-    return result.astype(np.float32)
+    return result
 
 
 class Painter:
@@ -85,13 +87,14 @@ class Painter:
         self._walls = {layer.inside for layer in layers}
         self._background = background
 
-    def paint(self, part: slice, monomials: Floats) -> tuple[Floats, Floats]:
+    def paint(self, part: slice, monomials: Doubles) -> tuple[Floats, NDArray[np.bool_]]:
         """Paint the images of `part`, whose pixels lie at `monomials`.
 
-        Shapes: monomials [N, 6, P] -> image [N, P], and [N, P] of the greatest coverage by a layer called "lesion".
+        Shapes: monomials [N, 6, P] -> image [N, P], and bool [L, N, P]: which pixels each of the L layers called
+        "lesion" covers by half or more.
         """
         image = np.full((len(monomials), monomials.shape[2]), self._background, np.float32)
-        lesion = np.zeros_like(image)
+        lesions: list[NDArray[np.bool_]] = []
         walls: dict[str, Floats] = {}
         for layer, shapes in self._layers:
             cover = coverage(shapes[part], monomials)
@@ -100,14 +103,14 @@ class Painter:
             if layer.name in self._walls:
                 walls[layer.name] = cover
             if layer.name == "lesion":
-                np.maximum(lesion, cover, out=lesion)
+                lesions.append(cover >= 0.5)
             image += cover * (layer.value[part, None] - image)
-        return image, lesion
+        return image, np.stack(lesions)
 
 
-def _warp_basis(size: int) -> Floats:
+def _warp_basis(size: int) -> Doubles:
     """Give 1, x, y and the waves at every pixel: [WARP_TERMS, size²]."""
     x, y = plane(np.empty((1, size, size), np.uint8))
     phases = [np.pi * (across * x + down * y) for across, down in WAVES]
     waves = [wave(phase) for phase in phases for wave in (np.sin, np.cos)]
-    return np.stack([np.ones_like(x), x, y, *waves]).reshape(WARP_TERMS, -1).astype(np.float32)
+    return np.stack([np.ones_like(x), x, y, *waves]).reshape(WARP_TERMS, -1).astype(np.float64)

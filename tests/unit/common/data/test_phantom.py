@@ -74,8 +74,8 @@ def test_images_do_not_depend_on_how_many_are_painted_at_once(monkeypatch):
     whole = draw_cohort(SITES[3], 8, 32, 1)
     monkeypatch.setattr("common.data.phantom.PIXELS_AT_ONCE", 3 * 32 * 32)
     parts = draw_cohort(SITES[3], 8, 32, 1)
-    assert np.abs(whole.images.astype(int) - parts.images).max() <= 1  # BLAS may sum in another order
-    assert (whole.masks != parts.masks).mean() < 1e-3
+    assert np.array_equal(whole.images, parts.images)
+    assert np.array_equal(whole.masks, parts.masks)
 
 
 def test_patients_have_one_to_four_images_and_one_site():
@@ -95,10 +95,10 @@ def test_slices_of_a_patient_look_more_alike_than_patients():
     assert distance[follows].mean() < 0.75 * distance[~follows].mean()
 
 
-@pytest.mark.parametrize("size", [32, 48, 64])
+@pytest.mark.parametrize("size", [16, 32, 48, 64])
 def test_without_label_noise_labels_and_masks_agree(size):
     for label in ("lesion", "kind", "findings"):
-        dataset = phantom_of(settings(label=label, image_size=size, patients_per_site=60), [PLAIN])
+        dataset = phantom_of(settings(label=label, image_size=size, patients_per_site=100), [PLAIN])
         seen = dataset.masks.any(axis=(1, 2))
         labels = dataset.labels if dataset.labels.ndim == 1 else dataset.labels.any(axis=1)
         assert np.array_equal(labels > 0, seen)
