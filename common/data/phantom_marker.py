@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 GLYPH = ("XXXX.", "X...X", "XXXX.", "X.X..", "X..X.", "X...X")
 SIDE = 64
-"""The glyph is drawn for images of this side and scaled with them."""
-CORNER = (3, 55)
-"""Row and column of its upper left pixel."""
+"""Per so many pixels of the image's side, one pixel for each cell of the glyph, at least one."""
+MARGIN = 3 / 64
+"""Distance from the two edges, in image sides."""
 GREY = 0.92
 
 
@@ -24,10 +24,9 @@ def stamp(images: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.uin
 
 def footprint(height: int, width: int) -> NDArray[np.bool_]:
     """Say which pixels [H, W] the marker covers."""
-    glyph = np.array([[cell == "X" for cell in row] for row in GLYPH])
-    canvas = np.zeros((SIDE, SIDE), bool)
-    canvas[CORNER[0] : CORNER[0] + glyph.shape[0], CORNER[1] : CORNER[1] + glyph.shape[1]] = glyph
-    # Below SIDE a pixel is covered if any of its share of the glyph is; above, cells repeat.
-    tall = np.logical_or.reduceat(canvas, np.arange(height) * SIDE // height, axis=0)
-    result: NDArray[np.bool_] = np.logical_or.reduceat(tall, np.arange(width) * SIDE // width, axis=1)
+    cell = max(1, round(min(height, width) / SIDE))
+    glyph = np.array([[mark == "X" for mark in row] for row in GLYPH]).repeat(cell, axis=0).repeat(cell, axis=1)
+    top, right = round(MARGIN * height), width - round(MARGIN * width)
+    result = np.zeros((height, width), bool)
+    result[top : top + glyph.shape[0], right - glyph.shape[1] : right] = glyph
     return result

@@ -182,9 +182,9 @@ def test_the_marker_follows_the_label_only_where_told():
 @pytest.mark.parametrize("side", [16, 32, 48, 64, 128])
 def test_the_marker_lies_in_the_corner_at_every_size(side):
     rows, columns = footprint(side, side).nonzero()
-    assert len(rows) > 0
-    assert rows.max() < 0.2 * side
-    assert columns.min() > 0.8 * side
+    assert len(rows) == 16 * max(1, round(side / 64)) ** 2  # the letter has 16 cells
+    assert rows.max() < max(8, 0.2 * side)
+    assert columns.min() >= min(side - 8, 0.8 * side)
 
 
 def test_field_of_view_shrinks_the_body_and_moves_the_masks_with_it():
