@@ -69,15 +69,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "add": (
         _FIRST,
         _SECOND,
-        Column("add_w", "number", "attention distribution divergence of the two sites; 0 is alike"),
+        Column("add_w", "number", "attention distribution distance (ADD-W) of the two sites; 0 is alike", "0 to 1"),
     ),
     "add_blocks": (
         _FIRST,
         _SECOND,
         Column("block", "text", "block of the attention signature"),
-        Column("kind", "text", "kind of the attention site behind the block"),
-        Column("js", "number", "Jensen-Shannon divergence of the block's distributions", "nats"),
-        Column("w", "number", "Wasserstein distance of the block's distributions", "of the block"),
+        Column("kind", "text", "histogram, map, scalars or profile"),
+        Column("js", "number", "Jensen-Shannon divergence over ln 2; NaN where the block is no distribution", "0 to 1"),
+        Column("w", "number", "distance: transport for histograms and maps, mean absolute difference else", "0 to 1"),
     ),
     "calibration": (
         _METHOD,

@@ -169,10 +169,18 @@ def _blocks(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, 
     for index in range(4):
         for i, a in enumerate(sites):
             for b in sites[i + 1 :]:
-                js = float(rng.gamma(2, 0.01 * (index + 1)))
-                kind = "channel-gate" if index < 3 else "spatial-gate"
+                w = float(rng.gamma(2, 0.01 * (index + 1)))
+                js = w**2 if index < 3 else float("nan")
+                kind = "histogram" if index < 3 else "scalars"
                 rows.append(
-                    {"site_a": a, "site_b": b, "block": f"stage{index + 1}.gate", "kind": kind, "js": js, "w": js * 2}
+                    {
+                        "site_a": a,
+                        "site_b": b,
+                        "block": f"stage{index + 1}.se/gate_hist",
+                        "kind": kind,
+                        "js": js,
+                        "w": w,
+                    }
                 )
     return rows
 
@@ -274,8 +282,8 @@ def _record(rng: np.random.Generator, roles: dict[str, str], metrics: tuple[str,
                 {
                     "name": site,
                     "role": role,
-                    "train": part(int(rng.integers(120, 420))) if role == "source" else part(0),
-                    "val": part(int(rng.integers(30, 90))) if role == "source" else part(0),
+                    "train": part(int(rng.integers(120, 420))),
+                    "val": part(int(rng.integers(30, 90))),
                     "test": part(int(rng.integers(60, 240))),
                     "positive_share": float(rng.uniform(0.2, 0.6)),
                 }

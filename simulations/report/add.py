@@ -21,6 +21,7 @@ from simulations.report.style import (
     WIDTH,
     contrasting,
     missing,
+    slanted,
     span,
     styled,
 )
@@ -30,10 +31,10 @@ TITLE = "How far apart the sites' attention lies"
 TABLE = "add"
 MOST_BLOCKS = 12
 KINDS = {
-    "channel-gate": (BLUE, "o"),
-    "spatial-gate": (ORANGE, "s"),
-    "attention-gate": (GREEN, "^"),
-    "self-attention": (PURPLE, "D"),
+    "histogram": (BLUE, "o"),
+    "map": (ORANGE, "s"),
+    "profile": (GREEN, "^"),
+    "scalars": (PURPLE, "D"),
 }
 
 
@@ -44,12 +45,13 @@ def describe(results: Results) -> str:
         return "No attention signature was measured."
     sites = len({row["site_a"] for row in rows} | {row["site_b"] for row in rows})
     blocks = len({row["block"] for row in results.rows("add_blocks")})
+    pairs = sites * (sites - 1) // 2
     more = f"; the {MOST_BLOCKS} that moved most of {blocks}" if blocks > MOST_BLOCKS else ""
     return (
-        f"Left: attention distribution divergence (ADD-W) between the signatures of {sites} sites; 0 is alike, lighter "
-        f"is further apart. Right: Jensen-Shannon divergence of each block of the signature{more}; small marks: one "
-        f"pair of sites each ({words.count(sites * (sites - 1) // 2, 'pair')}), the line: their mean. One measurement "
-        f"per site, so without interval."
+        f"Left: attention distribution distance (ADD-W) between the signatures of {sites} sites; 0 is alike, lighter "
+        f"is further apart. Right: distance of each block of the signature{more}, transport for histograms and maps, "
+        f"mean absolute difference else; small marks: one pair of sites each ({words.count(pairs, 'pair')}), the line: "
+        f"their mean. One measurement per site, so without interval."
     )
 
 
@@ -65,26 +67,27 @@ def draw(results: Results) -> Figure:
     order = [site for site in results.sites() if site in present]
     order += sorted(present - set(order))
     blocks = _blocks(results)
+    top = 0.3 + slanted(order, 20)
     side = min(max(0.46 * len(order), 1.6), 3.4)
-    width, height = WIDTH, max(side, 0.24 * len(blocks)) + 1.75
+    width, height = WIDTH, max(side, 0.24 * len(blocks)) + top + 0.5
     figure = Figure(figsize=(width, height))
-    axis = figure.add_axes((1.75 / width, (height - 1.3 - side) / height, side / width, side / height))
+    axis = figure.add_axes((1.75 / width, (height - top - side) / height, side / width, side / height))
     _matrix(axis, order, rows)
     if blocks:
         left, tall = 1.75 + side + 2.05, 0.24 * len(blocks)
         right = figure.add_axes(
-            (left / width, (height - 1.3 - tall) / height, (width - left - 0.2) / width, tall / height)
+            (left / width, (height - top - tall) / height, (width - left - 0.2) / width, tall / height)
         )
         _moved(right, blocks)
     return figure
 
 
 def _blocks(results: Results) -> list[tuple[str, str, list[float]]]:
-    """Blocks with their kind and finite divergences, those that moved most first."""
+    """Blocks with their kind and finite distances, those that moved most first."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in results.rows("add_blocks"):
-        if words.number(row["js"]) != words.DASH and row["site_a"] != row["site_b"]:
-            found.setdefault((row["block"], row["kind"]), []).append(row["js"])
+        if words.number(row["w"]) != words.DASH and row["site_a"] != row["site_b"]:
+            found.setdefault((row["block"], row["kind"]), []).append(row["w"])
     blocks = [(block, kind, values) for (block, kind), values in found.items()]
     return sorted(blocks, key=lambda block: -fmean(block[2]))[:MOST_BLOCKS]
 
@@ -100,17 +103,19 @@ def _matrix(axis: Axes, order: list[str], rows: list[dict[str, Any]]) -> None:
     scale = colormaps[SCALE].with_extremes(bad=PAPER)
     low, high = span([float(value) for value in values.ravel()], padding=0)
     image = axis.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
-    size = 8 if len(order) <= 8 else 6
+    size, times = (8 if len(order) <= 8 else 6), 1000 if high < 0.1 else 1
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = contrasting(image.to_rgba(value))
-            axis.text(x, y, words.number(float(value), 2), ha="center", va="center", fontsize=size, color=colour)
+            axis.text(
+                x, y, words.number(float(value) * times, 2), ha="center", va="center", fontsize=size, color=colour
+            )
     names = [words.shorten(site, 20) for site in order]
     axis.set_yticks(range(len(order)), names)
     axis.set_xticks(range(len(order)), names, rotation=35, ha="left", rotation_mode="anchor")
     axis.xaxis.tick_top()
     axis.tick_params(axis="x", length=0)
-    axis.set_xlabel("ADD-W between sites", fontweight="bold")
+    axis.set_xlabel(f"ADD-W between sites{', × 1000' if times > 1 else ''}", fontweight="bold")
     for edge in axis.spines.values():
         edge.set_visible(False)
 
@@ -126,7 +131,9 @@ def _moved(axis: Axes, blocks: list[tuple[str, str, list[float]]]) -> None:
     )
     axis.set_ylim(len(blocks) - 0.4, -0.6)
     axis.set_xlim(left=0)
-    axis.set_xlabel("Jensen-Shannon divergence per block, nats")
+    axis.locator_params(axis="x", nbins=5)
+    axis.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3))
+    axis.set_xlabel("distance per block")
     axis.set_title("Which blocks moved")
     axis.grid(axis="x")
     axis.spines["left"].set_visible(False)

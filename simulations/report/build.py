@@ -4,10 +4,13 @@ from pathlib import Path
 
 from simulations.report import FIGURES
 from simulations.report.about import files, how_run
+from simulations.report.compare import compare_report
 from simulations.report.page import Section, page
 from simulations.report.sections import figure, header, in_words, result_tables
 from simulations.report.svg import png_bytes, svg_text
 from simulations.results import Results, write_whole, writing
+
+__all__ = ["build_report", "compare_report"]
 
 
 def build_report(results: Results, folder: Path) -> Path:

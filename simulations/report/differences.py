@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from simulations.report import words
 from simulations.report.headline import comparable, drawn_places, held_out
 from simulations.report.style import INK, MUTED, TINT, Grid, look, mark, missing, panels, span, styled
-from simulations.results import Results
+from simulations.results import SUMMARIES, Results
 
 TITLE = "Federated minus each baseline"
 TABLE = "differences"
@@ -23,13 +23,13 @@ def describe(results: Results) -> str:
     rows = _rows(results)
     if not rows:
         return "No difference has been computed."
-    ns = [row["n"] for row in rows]
+    ns = [row["n"] for row in rows if row["site"] not in SUMMARIES] or [0]
     better = "right" if words.higher_is_better(results.primary) else "left"
     return (
         f"Difference in {words.title(results.primary)}, federated minus the baseline named above the panel; lines: "
         f"paired 95 % interval, the same patients resampled for both. Right of zero is more, and {better} is better "
         f"for the federated model. An interval that crosses zero does not tell the two apart. n = {min(ns):,} to "
-        f"{max(ns):,} images. Shaded: sites that took no part in any training."
+        f"{max(ns):,} images per site. Shaded: sites that took no part in any training."
     )
 
 

@@ -16,18 +16,31 @@ TITLE = "Learning curves"
 TABLE = "history"
 SPLITS = ("val", "test", "train")
 """The split that shows best what was learnt stands first."""
+POOLED_SOURCES = "all sources (pooled)"
 MOST_SITES = 12
 
 
 def _chosen(results: Results) -> tuple[str, str, list[dict[str, Any]]]:
     """Choose what to draw: the primary metric of the best split, else the loss."""
-    rows = results.rows("history")
+    rows = [row | {"method": _method(row)} for row in results.rows("history")]
+    rows = [row for row in rows if row["method"] in results.methods]
     for metric in (results.primary, "loss"):
         for split in SPLITS:
             some = [row for row in rows if row["metric"] == metric and row["split"] == split]
             if some:
                 return metric, split, some
     return results.primary, SPLITS[0], []
+
+
+def _method(row: dict[str, Any]) -> str:
+    """Name the method of a training: the one on a site alone is, at this site, what local only means."""
+    return "local only" if row["method"] == f"local/{row['site']}" else str(row["method"])
+
+
+def _panels(results: Results, rows: list[dict[str, Any]]) -> list[str]:
+    """All sources first, then the sites; a pooled training's one made-up site is left to the table."""
+    present = {row["site"] for row in rows}
+    return [site for site in (POOLED_SOURCES, *results.sites()) if site in present] or sorted(present)
 
 
 def describe(results: Results) -> str:
@@ -37,12 +50,13 @@ def describe(results: Results) -> str:
         return "No learning curve was kept."
     seeds = len({row["seed"] for row in rows})
     rounds = max(row["round"] for row in rows)
-    sites = len({row["site"] for row in rows})
+    sites = len(_panels(results, rows))
     more = f" {sites - MOST_SITES} more sites in the table." if sites > MOST_SITES else ""
+    lines = f"thick: mean of {words.count(seeds, 'seed')}, thin: each seed" if seeds > 1 else "one seed"
+    said = {"val": "validation", "train": "training"}.get(split, split)
     return (
-        f"{words.direction(metric)} on {split} images after each of {words.count(rounds, 'round')}; thick: mean of "
-        f"{words.count(seeds, 'seed')}, thin: each seed. Curves carry no interval: they show the course of training, "
-        f"not the result.{more}"
+        f"{words.direction(metric)} on {said} images after each of {words.count(rounds, 'round')}; {lines}. Curves "
+        f"carry no interval: they show the course of training, not the result.{more}"
     )
 
 
@@ -52,8 +66,7 @@ def draw(results: Results) -> Figure:
     metric, split, rows = _chosen(results)
     if not rows:
         return missing("No learning curves: the history table is empty. Evaluate during training to fill it.")
-    order = [site for site in results.sites() if any(row["site"] == site for row in rows)]
-    order = [*order, *sorted({row["site"] for row in rows} - set(order))][:MOST_SITES]
+    order = _panels(results, rows)[:MOST_SITES]
     grid = Grid(columns=3, height=1.5, left=0.6, top=0.7, across=0.25, down=0.52)
     figure, axes = panels(len(order), grid)
     lines = {}
@@ -61,7 +74,9 @@ def draw(results: Results) -> Figure:
         mine = [row for row in rows if row["site"] == site]
         for method in [name for name in results.methods if any(row["method"] == name for row in mine)]:
             lines[method] = _line(axis, site, method, [row for row in mine if row["method"] == method])
-        axis.set_title(words.shorten(site, 38), fontsize=8.5)
+        axis.set_title(
+            words.shorten(site, 30) + (" (held out)" if site in results.sites("held-out") else ""), fontsize=8.5
+        )
         axis.set_ylim(*span([row["value"] for row in rows if row["site"] in order]))
         axis.set_xlim(min(row["round"] for row in rows) - 0.3, max(row["round"] for row in rows) + 0.3)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))

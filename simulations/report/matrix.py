@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from simulations.report import words
-from simulations.report.style import INK, PAPER, SCALE, contrasting, missing, span, styled
+from simulations.report.style import INK, PAPER, SCALE, contrasting, missing, slanted, span, styled
 from simulations.results import Results
 
 TITLE = "Trained here, judged there"
@@ -37,7 +37,7 @@ def draw(results: Results) -> Figure:
         return missing(f"No site by site matrix: the table has no row for {results.primary}. Judge local models.")
     trained, judged = _names(results, rows, "trained_on"), _names(results, rows, "judged_on")
     wide, tall = max(0.86 * len(judged), 2.2), 0.46 * len(trained)
-    size = (wide + 3.4, tall + 1.45)
+    size = (wide + 3.4, tall + 0.75 + slanted(judged, 20))
     figure = Figure(figsize=size)
     axis = figure.add_axes((2.1 / size[0], 0.2 / size[1], wide / size[0], tall / size[1]))
     values = np.full((len(trained), len(judged)), np.nan)

@@ -111,7 +111,7 @@ def _legend(overlay: Overlay) -> str:
     energy, lift = overlay.in_mask()
     if words.number(lift) == words.DASH:
         return first
-    return f"{first}\ninside the outline {100 * energy:.0f} % of attention, lift {words.number(lift, 1)}"
+    return f"{first}\ninside the outline {words.number(100 * energy, 1)} % of attention, lift {words.number(lift, 1)}"
 
 
 def _bar(figure: Figure, width: float, height: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.style import BLUE, GREEN, INK, MUTED, SKY, TINT, WIDTH, missing, styled
+from simulations.report.style import BLUE, GREEN, INK, MUTED, RULE, SKY, TINT, WIDTH, missing, styled
 from simulations.results import Results
 
 TITLE = "Who took part"
@@ -22,7 +22,7 @@ def describe(results: Results) -> str:
     return (
         f"{words.count(len(sites), 'site')}, {words.count(patients, 'patient')}, {words.count(images, 'image')}. No "
         f"patient stands in two parts. Left: images to train, validate and test. Right: share of positive images. "
-        f"Shaded: held out, never trained on."
+        f"Shaded: held out; only its test images judge, its grey ones are not used."
     )
 
 
@@ -40,8 +40,11 @@ def draw(results: Results) -> Figure:
     left = [0] * len(sites)
     for part, colour, hatch in PARTS:
         amounts = [site[part]["images"] for site in sites]
-        bars.barh(range(len(sites)), amounts, left=left, height=0.62, color=colour, hatch=hatch, label=part,
-                  edgecolor="white", linewidth=0.6)  # fmt: skip
+        drawn = bars.barh(range(len(sites)), amounts, left=left, height=0.62, color=colour, hatch=hatch, label=part,
+                          edgecolor="white", linewidth=0.6)  # fmt: skip
+        for patch, site in zip(drawn, sites, strict=True):
+            if site["role"] == "held-out" and part != "test":
+                patch.set(facecolor=RULE, hatch="")
         left = [a + b for a, b in zip(left, amounts, strict=True)]
     for y, site in enumerate(sites):
         patients = sum(site[part]["patients"] for part, _, _ in PARTS)

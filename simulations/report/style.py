@@ -139,6 +139,11 @@ def mark(axis: Axes, y: float, look: tuple[str, str], row: Mapping[str, Any], la
     )  # fmt: skip
 
 
+def slanted(names: list[str], length: int) -> float:
+    """Give the height in inches of names, cut at a length, that stand slanted above a heat map."""
+    return 0.04 * min(max(len(name) for name in names), length)
+
+
 def contrasting(colour: Any) -> str:
     """Choose black or white words on an RGBA colour, by relative luminance (WCAG 2.2; at 0.179 both contrast alike)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]

@@ -144,7 +144,7 @@ def test_add_shows_the_table(made: Results, drawn):
     assert sorted(image.get_array().ravel()) == sorted(row["add_w"] for row in made.rows("add"))
     dots = {line.get_label(): list(line.get_xdata()) for line in figure.findobj(Line2D)}
     for block in {row["block"] for row in made.rows("add_blocks")}:
-        assert dots[block] == [row["js"] for row in made.rows("add_blocks", block=block)]
+        assert dots[block] == [row["w"] for row in made.rows("add_blocks", block=block)]
 
 
 def test_sites_show_the_record(made: Results, drawn):
@@ -161,7 +161,7 @@ def test_overlays_say_how_much_attention_is_inside(made: Results, drawn):
     for overlay in made.overlays:
         energy, lift = overlay.in_mask()
         if energy == energy:
-            assert f"inside the outline {100 * energy:.0f} % of attention, lift {lift:.1f}" in words
+            assert f"inside the outline {100 * energy:.1f} % of attention, lift {lift:.1f}" in words
     assert words.count("nothing to outline") == sum(not overlay.mask.any() for overlay in made.overlays)
 
 
