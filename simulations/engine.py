@@ -28,6 +28,7 @@ from simulations.workers import Emit, Workers, default_workers
 
 SERVER_NODE = 1
 RUN_ID = 1
+LOST = "consilium:worker-lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,29 @@ class LocalGrid(Grid):
     def _answer(self, request: bytes, emit: Emit) -> bytes:
         message = _decode(request)
         TaskIdentity.node_id = message.metadata.dst_node_id
-        reply = client_app(message, self._contexts[message.metadata.dst_node_id])
-        _be_server()
-        return _encode(reply)
+        try:
+            return _encode(client_app(message, self._contexts[message.metadata.dst_node_id]))
+        finally:
+            _be_server()
 
     def get_node_ids(self) -> Iterable[int]:
         """Give the number of every site's node."""
         return list(self._contexts)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Let the sites answer; a site that does not answer in time, or whose worker dies twice, gives an error."""
+        """Let the sites answer.
+
+        A site whose worker dies twice gives an error; one that does not answer in time gives nothing, as over Flower's
+        own Grid. Without workers nothing can interrupt a site, so there is no time limit.
+        """
         sent = list(messages)
         for number, message in enumerate(sent):
             message.metadata.__dict__["_message_id"] = str(number)
         answers = self._workers.run([_encode(message) for message in sent], timeout or 3600.0)
         return [
-            _decode(answer)
-            if isinstance(answer, bytes)
-            else Message(Error(code=2, reason="no answer"), reply_to=message)
+            _decode(answer) if isinstance(answer, bytes) else Message(Error(code=2, reason=LOST), reply_to=message)
             for message, answer in zip(sent, answers, strict=True)
+            if answer is not None
         ]
 
     def close(self) -> None:

@@ -64,18 +64,20 @@ class Workers:
         todo = [(index, TRIES) for index in reversed(range(len(requests)))]
         busy: dict[Connection, _Job] = {}
         deadline = time.monotonic() + timeout
-        while todo or busy:
-            for (index, tries), worker in self._pairs(todo):
-                busy[worker.send(requests[index])] = _Job(worker, index, tries - 1)
-            ready = wait(list(busy), max(0.0, deadline - time.monotonic()))
-            if not ready:
-                break
-            for pipe in [pipe for pipe in busy if pipe in ready]:
-                if self._take(busy[pipe], tell):
-                    job = busy.pop(pipe)
-                    todo += [(job.index, job.tries)] if self._answers[job.index] is None else []
-        for job in busy.values():  # those the time ran out for
-            self._replace(job.worker)
+        try:
+            while todo or busy:
+                for (index, tries), worker in self._pairs(todo):
+                    busy[worker.send(requests[index])] = _Job(worker, index, tries - 1)
+                ready = wait(list(busy), max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    break
+                for pipe in [pipe for pipe in busy if pipe in ready]:
+                    if self._take(busy[pipe], tell):
+                        job = busy.pop(pipe)
+                        todo += [(job.index, job.tries)] if self._answers[job.index] is None else []
+        finally:  # the time ran out, or an observer raised: what these workers would still say is not wanted
+            for job in busy.values():
+                self._replace(job.worker)
         return self._answers
 
     def _pairs(self, todo: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], "_Worker"]]:

@@ -1,6 +1,7 @@
 """A federation small enough for a test: a few images of each of three embedded hospitals, and ways to train on it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ def same_arrays(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bo
         and left[name].tobytes() == right[name].tobytes()
         for name in left
     )
+
+
+def sorted_like(found: Checkpoint, other: Checkpoint) -> Checkpoint:
+    """Put names in the other's order: a file sorts them."""
+    arrays = {name: found.arrays[name] for name in other.arrays}
+    state = {name: found.state[name] for name in other.state}
+    return replace(found, arrays=arrays, state=state)
 
 
 def same_checkpoint(left: Checkpoint, right: Checkpoint) -> bool:
