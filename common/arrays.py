@@ -17,8 +17,8 @@ from torch import nn
 
 from common.errors import ProtocolError, RunFolderError
 
-DIGEST = "sha256"
-"""The note of an arrays file that tells whether it is what was written: the format itself has no checksum."""
+NOTES = "consilium"
+"""The one metadata key of an arrays file, for several would be written in a random order; its value is JSON."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -114,7 +114,8 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
     """
     # Not ascontiguousarray, which gives an array without axes (a batch counter) one.
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomic(path, save(whole, {**notes, DIGEST: _digest(whole, notes)}))
+    table = {"notes": dict(notes), "sha256": _digest(whole, notes)}  # the format itself has no checksum
+    write_atomic(path, save(whole, {NOTES: json.dumps(table, sort_keys=True)}))
 
 
 def read_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -126,11 +127,12 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            notes = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
+            table = json.loads((file.metadata() or {})[NOTES])
+        notes, digest = table["notes"], table["sha256"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         found = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         raise RunFolderError(f"{path} {found}. Start the run anew in another folder with `--out`.") from None
-    if notes.pop(DIGEST, None) != _digest(arrays, notes):
+    if digest != _digest(arrays, notes):
         raise RunFolderError(f"{path} is damaged: its digest differs. Start the run anew in another folder.")
     return arrays, notes
 
