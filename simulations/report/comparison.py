@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.headline import MOST_SOURCES, held_out, places
+from simulations.report.headline import MOST_SOURCES, NARROWEST, held_out, places
 from simulations.report.style import (
     BLUE,
     GREEN,
@@ -54,7 +54,7 @@ def draw(runs: Sequence[Results], metric: str) -> Figure:
             return missing(f"No comparison: no run has a federated result in {metric}.")
         grid = Grid(columns=2, height=0.22 * len(runs) + 0.16, left=1.75, right=1.25, across=1.4, down=0.58)
         figure, axes = panels(len(order), grid)
-        limits = span([row[end] for some in rows for row in some for end in ("low", "value", "high")])
+        limits = span([row[end] for some in rows for row in some for end in ("low", "value", "high")], least=NARROWEST)
         for index, (axis, place) in enumerate(zip(axes, order, strict=True)):
             names = labels(runs) if index % 2 == 0 else [""] * len(runs)
             axis.set_yticks(range(len(runs)), [words.shorten(name, 28) for name in names])

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.headline import comparable, drawn_places, held_out
+from simulations.report.headline import NARROWEST, comparable, drawn_places, held_out
 from simulations.report.style import INK, MUTED, TINT, Grid, look, mark, missing, panels, span, styled
 from simulations.results import SUMMARIES, Results
 
@@ -43,9 +43,8 @@ def draw(results: Results) -> Figure:
     baselines = [name for name in results.methods if any(row["baseline"] == name for row in rows)]
     grid = Grid(columns=2, height=0.2 * len(order) + 0.12, left=1.62, right=1.42, across=1.5, top=0.35, down=0.72)
     figure, axes = panels(len(baselines), grid)
-    low, high = span(
-        [0.0] + [row[end] for row in rows if row["site"] in order for end in ("low", "difference", "high")]
-    )
+    ends = [row[end] for row in rows if row["site"] in order for end in ("low", "difference", "high")]
+    low, high = span([0.0, *ends], least=NARROWEST)
     for index, (axis, baseline) in enumerate(zip(axes, baselines, strict=True)):
         mine = {row["site"]: row for row in rows if row["baseline"] == baseline}
         _panel(axis, baseline, [(site, mine.get(site)) for site in order])

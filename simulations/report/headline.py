@@ -12,8 +12,8 @@ from simulations.results import ALL_SOURCES, FEDERATED, HELD_OUT_MEAN, SUMMARIES
 TITLE = "Every method at every site"
 TABLE = "headline"
 LEAVE_ONE_SITE_OUT = "leave one site out"
-MOST_SOURCES = 12
-"""More source sites than these stand in the table only."""
+MOST_SOURCES, NARROWEST = 12, 0.04
+"""More source sites stand in the table only; a narrower axis would blow up what is nothing."""
 
 
 def places(results: Results) -> list[str]:
@@ -40,9 +40,9 @@ def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def best_value(rows: list[dict[str, Any]], metric: str) -> float:
-    """Give the best defined value of one place; NaN when there is nothing to be better than."""
+    """Give the best defined value of one place; NaN when there is nothing to be better than, as written."""
     values = [row["value"] for row in comparable(rows) if words.number(row["value"]) != words.DASH]
-    if len(values) < 2:
+    if len({words.number(value, words.digits(metric)) for value in values}) < 2:
         return float("nan")
     return float(max(values) if words.higher_is_better(metric) else min(values))
 
@@ -80,7 +80,8 @@ def draw(results: Results) -> Figure:
     order = drawn_places(results)
     grid = Grid(columns=3, height=0.2 * len(methods) + 0.12, left=1.27, right=1.2, across=1.22, top=0.35, down=0.58)
     figure, axes = panels(len(order), grid)
-    limits = span([row[end] for row in rows if row["site"] in order for end in ("low", "value", "high")])
+    ends = [row[end] for row in rows if row["site"] in order for end in ("low", "value", "high")]
+    limits = span(ends, least=NARROWEST)
     for index, (axis, site) in enumerate(zip(axes, order, strict=True)):
         _panel(axis, site, methods, {row["method"]: row for row in rows if row["site"] == site})
         axis.set_xlim(*limits)

@@ -77,7 +77,7 @@ def draw(results: Results) -> Figure:
         axis.set_title(
             words.shorten(site, 30) + (" (held out)" if site in results.sites("held-out") else ""), fontsize=8.5
         )
-        axis.set_ylim(*span([row["value"] for row in rows if row["site"] in order]))
+        axis.set_ylim(*span([row["value"] for row in rows if row["site"] in order], least=0.04))
         axis.set_xlim(min(row["round"] for row in rows) - 0.3, max(row["round"] for row in rows) + 0.3)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.grid(axis="y")

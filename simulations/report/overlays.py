@@ -18,7 +18,8 @@ TABLE = ""
 MOST_SITES, MOST_EACH = 12, 3
 """More pictures than these stay in `overlays.npz`."""
 
-HEAT = "inferno"
+HEAT, EVEN = "inferno", 3.0
+"""Brightest is so many times an even spread, or the image's most if that is more: a flat map stays dim."""
 MARGIN, PANEL, GAP, APART, ROW = 0.05, 0.93, 0.03, 0.2, 1.68
 """Left margin, side of a panel, gap inside a triple, gap between triples, height of a row; inches."""
 
@@ -32,7 +33,7 @@ def describe(results: Results) -> str:
     return (
         f"{words.count(shown, 'test image')} of the federated model. Three pictures each: the image; the expert's "
         f"outline (solid) and, where the task is to segment, the model's (dashed); attention at {attention_sites} on "
-        f"the grey image, bright where the model looked most, with the expert's outline. Inside the outline: share of "
+        f"the grey image, bright where it is densest, with the expert's outline. Inside the outline: share of "
         f"all attention that falls there; lift: that share over the outline's share of the image, 1 is "
         f"chance. Single images illustrate; they prove nothing."
     )
@@ -81,7 +82,8 @@ def _triple(axis: Axes, overlay: Overlay, left: float, top: float) -> None:
     boxes = [(x, x + wide, top + high, top) for x in (left + k * (PANEL + GAP) for k in range(3))]
     for box, picture in zip(boxes, (colour, colour, grey), strict=True):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=box)
-    strength = overlay.attention / (overlay.attention.max() or 1)
+    lift = overlay.attention * overlay.attention.size
+    strength = lift / max(float(lift.max()), EVEN)
     heat = colormaps[HEAT](strength)
     heat[..., 3] = 0.15 + 0.65 * strength
     axis.imshow(heat, interpolation="nearest", extent=boxes[2])
@@ -103,7 +105,10 @@ def _outline(axis: Axes, mask: Any, box: tuple[float, float, float, float], colo
     y, x = (np.arange(size) + 0.5 for size in mask.shape)
     across = left + (right - left) * x / mask.shape[1]
     down = top + (bottom - top) * y / mask.shape[0]
-    axis.contour(across, down, mask > 0, levels=[0.5], colors=[colour], linewidths=1.3, linestyles=style)
+    inside = mask > 0
+    border = np.count_nonzero(inside[1:] != inside[:-1]) + np.count_nonzero(inside[:, 1:] != inside[:, :-1])
+    thick = 1.3 if border < 0.06 * mask.size else 0.5  # thick lines would cover the vessels that they outline
+    axis.contour(across, down, inside, levels=[0.5], colors=[colour], linewidths=thick, linestyles=style)
 
 
 def _legend(overlay: Overlay) -> str:
@@ -111,7 +116,8 @@ def _legend(overlay: Overlay) -> str:
     energy, lift = overlay.in_mask()
     if words.number(lift) == words.DASH:
         return first
-    return f"{first}\ninside the outline {words.number(100 * energy, 1)} % of attention, lift {words.number(lift, 1)}"
+    inside = f"inside the outline {words.number(100 * energy, 1)} % of attention, lift {words.number(lift, 1)}"
+    return f"{first}\n{inside}".strip()
 
 
 def _bar(figure: Figure, width: float, height: float) -> None:
@@ -120,6 +126,5 @@ def _bar(figure: Figure, width: float, height: float) -> None:
     bar.outline.set_visible(False)
     bar.ax.set_xticklabels(["none", "most"], fontsize=7.5)
     bar.ax.tick_params(length=0)
-    figure.text(
-        2.05 / width, 0.36 / height, "attention, relative to its maximum in each image", fontsize=7.5, color=MUTED
-    )
+    scale = f"attention; brightest: {EVEN:.0f} times an even spread, or the image's most if that is more"
+    figure.text(2.05 / width, 0.36 / height, scale, fontsize=7.5, color=MUTED)

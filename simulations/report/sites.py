@@ -59,7 +59,8 @@ def draw(results: Results) -> Figure:
     bars.set_xlabel("images")
     bars.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
     dots.tick_params(labelleft=False)
-    dots.set_xlim(0, 1)
+    dots.set_xlim(0, 1.2)
+    dots.set_xticks([0, 0.5, 1])
     dots.set_xlabel("prevalence (share of positive images)", fontsize=7.5)
     for axis in (bars, dots):
         axis.grid(axis="x")

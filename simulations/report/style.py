@@ -151,11 +151,11 @@ def contrasting(colour: Any) -> str:
     return "#000000" if luminance > 0.179 else "#ffffff"
 
 
-def span(values: list[float], padding: float = 0.06) -> tuple[float, float]:
-    """Give limits around the finite values, a little wider than they are."""
+def span(values: list[float], padding: float = 0.06, least: float = 0.0) -> tuple[float, float]:
+    """Give limits around the finite values, a little wider than they are and at least so wide."""
     finite = [value for value in values if value == value]
     if not finite:
         return 0.0, 1.0
     low, high = min(finite), max(finite)
-    margin = (high - low or abs(high) or 1.0) * padding
+    margin = max((high - low or abs(high) or 1.0) * padding, (least - high + low) / 2)
     return low - margin, high + margin

@@ -144,6 +144,12 @@ def test_the_best_of_each_row_is_marked_in_words():
     assert lower == min(row["value"] for row in results.rows("headline", metric="ece", site="St. Anna"))
 
 
+def test_none_is_best_where_all_are_written_alike():
+    rows = [{"site": "a", "method": name, "value": 0.5 + tiny} for name, tiny in (("x", 0.0), ("y", 1e-6))]
+    assert best_value(rows, "auroc") != best_value(rows, "auroc"), "NaN"
+    assert best_value([*rows, {"site": "a", "method": "z", "value": 0.6}], "auroc") == 0.6
+
+
 def test_what_is_undefined_is_a_dash_with_its_reason():
     results = with_rows(made_results(), "headline", lambda row: {**row, "value": float("nan"), "low": float("nan")})
     table = str(headline_table(results, "auroc"))
