@@ -19,13 +19,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """A method's answer at one site: metrics averaged over juries and seeds.
+    """A method's answer at one site, or over `members` (site, role): metrics averaged over juries and seeds.
 
     Shapes: by_seed [M, S]; resampled [M, B]; support [M].
     """
 
     site: str
     role: str
+    members: tuple[tuple[str, str], ...]
     by_seed: NDArray[np.float64]
     resampled: NDArray[np.float64]
     support: NDArray[np.int64]
@@ -78,7 +79,7 @@ class Tabulator:
                 if method == FEDERATED or answer.site not in federated:
                     continue
                 ours = federated[answer.site]
-                if ours.role != answer.role:
+                if ours.members != answer.members:  # a mean over other sites, or a site that one of them trained on
                     continue
                 for number, metric in enumerate(self._metrics):
                     low, high = interval(ours.resampled[number] - answer.resampled[number])
@@ -134,6 +135,7 @@ class Tabulator:
         return Answer(
             site=site,
             role=role,
+            members=((site, role),),
             by_seed=np.stack([np.mean([one.value for one in row], axis=0) for row in verdicts], axis=1),
             resampled=np.stack([over_seeds(resampled[:, number], random) for number in range(resampled.shape[1])]),
             support=verdicts[0][0].support,
@@ -172,6 +174,7 @@ def _summary(
     return Answer(
         site=name,
         role=answers[0].role,
+        members=tuple(member for answer in answers for member in answer.members),
         by_seed=over(by_seed, defined),
         # Sites are independent of each other, so resample b of one goes with resample b of the next.
         resampled=over(np.stack([answer.resampled for answer in answers]), defined),
