@@ -15,12 +15,13 @@ from common.config import RunConfig, Scalar, run_config
 from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import DEVICES, choose_device
-from common.errors import ConfigError, DataError, UnknownNameError
+from common.errors import ConfigError, DataError, SiteCountError, UnknownNameError
 from common.tasks.base import Task
 from common.tasks.build import build_task
 
 # Keys of Flower's node config.
-PARTITION, MEMBERS, STORE, SITE_FILE = "partition-id", "members", "store", "site-config"
+PARTITION, PARTITIONS = "partition-id", "num-partitions"
+MEMBERS, STORE, SITE_FILE = "members", "store", "site-config"
 LONGEST_FOLDER = 200
 
 
@@ -72,15 +73,21 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
     if MEMBERS in node:
         data = merge([_member(federation, name) for name in str(node[MEMBERS]).split("\n")])
     else:
-        index = int(node[PARTITION])
-        if not 0 <= index < len(federation.sites):
-            raise ConfigError(
-                f"there is no site number {index}; the data have {len(federation.sites)} sites. Start as many nodes as "
-                f"there are sites."
-            )
-        data = federation.sites[index]
+        data = _numbered(federation, node)
     folder = node.get(STORE) or (f"{config.out}/sites" if config.out else "")
     return _site(config, federation, data, config.train.device, Path(str(folder)) if folder else None)
+
+
+def _numbered(federation: Federation, node: Mapping[str, Any]) -> SiteData:
+    index, sites = int(node[PARTITION]), len(federation.sites)
+    nodes = int(node.get(PARTITIONS, sites))
+    if nodes != sites or not 0 <= index < sites:
+        found = f"there are {nodes} nodes" if nodes != sites else f"there is no site number {index}"
+        raise SiteCountError(
+            f"{found}; the data have {sites} sites. Start as many nodes as there are sites: "
+            f'`flwr run . --federation-config "num-supernodes={sites}"`.'
+        )
+    return federation.sites[index]
 
 
 def read_site_config(path: Path) -> SiteConfig:

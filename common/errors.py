@@ -2,7 +2,8 @@
 
 ConsiliumError                exit 1
 ├─ ConfigError                exit 3   a setting is unknown, of the wrong type or out of range
-│  └─ UnknownNameError                 a name that stands in no table
+│  ├─ UnknownNameError                 a name that stands in no table
+│  └─ SiteCountError                   more or fewer simulated nodes than the data have sites
 ├─ DataError                  exit 4   a file, image, label or patient is not what it must be
 ├─ PrivacyError               exit 5   a guarantee cannot be kept
 ├─ ProtocolError              exit 6   a message does not fit
@@ -47,6 +48,15 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, what: str, name: str, known: list[str]) -> None:
         super().__init__(f"{what} {name!r} is not known.{nearest(name, known)} Known: {', '.join(sorted(known))}.")
+
+
+class SiteCountError(ConfigError):
+    """There are more or fewer simulated nodes than the data have sites, so some would be left out in silence.
+
+    What to do: start as many nodes as the message says.
+    """
+
+    code = "site-count"
 
 
 class DataError(ConsiliumError):

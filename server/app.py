@@ -8,13 +8,14 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig, run_config
-from common.errors import ProtocolError
+from common.errors import ConfigError, ProtocolError
+from common.logs import set_up
 from common.models.build import build_model
 from common.tasks.build import build_task
 from common.trees import refuse_two_trees
 from server.checkpoint import Checkpoint
 from server.exchange import Exchange
-from server.history import RoundRecord
+from server.history import POOLED, RoundRecord
 from server.rounds import Observer, RoundLoop, StopFlag
 from server.strategies import STRATEGIES
 
@@ -27,13 +28,28 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run one training, started by Flower."""
-    coordinate(grid, run_config(context.run_config), log_round, sites=0)
+    """Run one training, started by Flower: rounds go to the log, what was learnt to `out`.
+
+    Raises:
+        ConfigError: `out` is not absolute; Flower, not the user, chose the folder that this process stands in.
+        ConsiliumError: See `coordinate`.
+    """
+    set_up()
+    config = run_config(context.run_config)
+    if not config.out:
+        log.warning("`out` is empty: the model is gone when the run ends. Keep it with --run-config 'out=\"/folder\"'.")
+    elif not Path(config.out).is_absolute():
+        raise ConfigError(
+            f"setting 'out' is {config.out!r}. Under `flwr run` only an absolute path is allowed; give one."
+        )
+    coordinate(grid, config, log_round, sites=0)
 
 
 def log_round(record: RoundRecord) -> None:
     """Say in one line what a round brought."""
-    log.info("round %d: %d sites trained, %d failed", record.round, len(record.train_loss), len(record.failures))
+    pooled = ", ".join(f"{name} {value:.4g}" for name, value in record.evaluation.get(POOLED, {}).items())
+    trained, failed = len(record.train_loss), len(record.failures)
+    log.info("round %d: %d sites trained, %d failed; %s", record.round, trained, failed, pooled or "not judged")
 
 
 def coordinate(

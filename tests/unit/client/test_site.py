@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from client.site import MEMBERS, PARTITION, SITE_FILE, STORE, folder_name, merge, open_site, read_site_config
+from client.site import (
+    MEMBERS,
+    PARTITION,
+    PARTITIONS,
+    SITE_FILE,
+    STORE,
+    folder_name,
+    merge,
+    open_site,
+    read_site_config,
+)
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.data.federation import open_federation
-from common.errors import ConfigError, DataError, UnknownNameError
+from common.errors import ConfigError, DataError, SiteCountError, UnknownNameError
 from tests.federations import SITES, small_config
 
 
@@ -31,6 +41,15 @@ def test_a_partition_is_a_number():
 def test_a_partition_that_is_not_there_is_refused(index):
     with pytest.raises(ConfigError, match=f"no site number {index}"):
         open_site(small_config(), {PARTITION: index})
+
+
+@pytest.mark.parametrize("nodes", [2, 7])
+def test_fewer_or_more_nodes_than_sites_are_refused(nodes):
+    config = small_config()
+    names = [site.name for site in open_federation(config.data).sites]
+    with pytest.raises(SiteCountError, match=rf"there are {nodes} nodes; .* {len(names)} sites.*num-supernodes="):
+        open_site(config, {PARTITION: 0, PARTITIONS: nodes})
+    assert open_site(config, {PARTITION: 0, PARTITIONS: len(names)}).name == names[0]
 
 
 def test_a_node_that_names_nothing_is_refused():
