@@ -41,7 +41,7 @@ def sound_signatures(
 
 
 def sound_judgements(replies: Mapping[str, EvaluateReply]) -> tuple[dict[str, EvaluateReply], Codes]:
-    """Keep the replies whose sums are finite and of the shapes that most sites send: only these can be added."""
+    """Keep the replies whose loss and sums are finite and of the shapes that most sites send: only these add."""
     shapes = {
         name: tuple(sorted((metric, sums.shape) for metric, sums in reply.sums.items()))
         for name, reply in sorted(replies.items())
@@ -55,6 +55,8 @@ def sound_judgements(replies: Mapping[str, EvaluateReply]) -> tuple[dict[str, Ev
             codes[name] = "sums-shape"
         elif not all_finite(reply.sums):
             codes[name] = "sums-not-finite"
+        elif not np.isfinite(reply.loss_sum):
+            codes[name] = "loss-not-finite"
     return {name: reply for name, reply in replies.items() if name not in codes}, codes
 
 

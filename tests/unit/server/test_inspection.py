@@ -1,5 +1,7 @@
 """What a reply must be before it counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,9 +92,16 @@ def test_sums_count_when_they_can_be_added():
     replies["d"] = judged(auroc=np.ones(4), ece=np.array([1, np.inf]))
     replies["e"] = judged(images=0, auroc=np.ones(4), ece=np.ones(2))
     replies["f"] = judged(ece=np.ones(2), auroc=np.ones(4))
+    replies["g"] = replace(replies["a"], loss_sum=float("nan"))
     found, codes = sound_judgements(replies)
     assert list(found) == ["a", "f"]
-    assert codes == {"b": "sums-shape", "c": "sums-shape", "d": "sums-not-finite", "e": "no-images"}
+    assert codes == {
+        "b": "sums-shape",
+        "c": "sums-shape",
+        "d": "sums-not-finite",
+        "e": "no-images",
+        "g": "loss-not-finite",
+    }
 
 
 def test_nothing_is_sound():
