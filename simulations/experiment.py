@@ -12,12 +12,13 @@ path = "skin.npz"
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from common.config import RunConfig, default_values, flatten, load_run_config
 from common.errors import ConfigError, nearest
@@ -25,6 +26,7 @@ from simulations.protocols import PROTOCOLS
 
 EMBEDDED = Path(__file__).parent / "experiments"
 LISTS = ("seeds", "protocols")
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Study(BaseModel):
@@ -32,9 +34,11 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="short name; the run folder is called so")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64, description="short name; the run folder is called so"
+    )
     title: str = Field(default="", description="one line for the report's head")
-    seeds: tuple[int, ...] = Field(default=(1,), min_length=1, description="training seeds; the data stay the same")
+    seeds: tuple[Seed, ...] = Field(default=(1,), min_length=1, description="training seeds; the data stay the same")
     protocols: tuple[str, ...] = Field(
         default=("federated", "local", "pooled", "best-single-site", "ensemble", "matrix"),
         min_length=1,
@@ -43,6 +47,15 @@ class Study(BaseModel):
     engine: Literal["in-process", "ray"] = Field(default="in-process", description="engine of federated trainings")
     workers: int = Field(default=-1, ge=-1, le=1024, description="worker processes; -1 takes one per core, 0 none")
     bootstrap: int = Field(default=1000, ge=100, le=100_000, description="patient resamples behind each interval")
+
+    @field_validator("seeds", "protocols")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Refuse what would train twice into one folder, and count one result as two."""
+        twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice; name each once")
+        return values
 
 
 class Experiment(BaseModel):
@@ -82,9 +95,11 @@ def load_experiment(source: str, changes: Sequence[str] = ()) -> Experiment:
     path = find_file(source)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. Give a TOML file that you may read.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from None
-    flat = {"name": path.stem, **flatten_study(values)}
+    flat = {"name": _short_name(path.stem), **flatten_study(values)}
     for change in changes:
         key, value = parse_change(change)
         flat[key] = value
@@ -107,8 +122,9 @@ def build(flat: Mapping[str, Any], folder: Path) -> Experiment:
     try:
         study = Study.model_validate({key: value for key, value in flat.items() if key in study_keys})
     except ValidationError as error:
-        problems = (f"setting {'.'.join(map(str, item['loc']))!r}: {item['msg']}" for item in error.errors())
-        raise ConfigError("\n".join(problems) + ". `consilium settings` says what each means.") from None
+        # A list is also called too short when its entries are wrong: that is no second mistake.
+        problems = [item for item in error.errors() if item["type"] != "too_short" or not item["input"]]
+        raise ConfigError("\n".join(map(_say, problems))) from None
     for name in study.protocols:
         PROTOCOLS.load(name)
     config = load_run_config({key: value for key, value in flat.items() if key not in study_keys})
@@ -138,14 +154,18 @@ def parse_change(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: There is no `=`.
     """
-    key, sign, value = text.partition("=")
-    if not sign or not key.strip():
+    key, sign, value = (part.strip() for part in text.partition("="))
+    if not sign or not key:
         raise ConfigError(f"--set {text!r} is not of the form key=value. Write for example --set rounds=5.")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        read = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        words = [word.strip() for word in value.split(",")]
-        return key.strip(), words if key.strip() in LISTS else value.strip()
+        read = [word.strip() for word in value.split(",")] if key in LISTS else value
+    if key in LISTS and not isinstance(read, list):
+        read = [read]
+    # A class or file may be called 1: where a text is wanted, a bare number is one.
+    wants_text = isinstance(default_values().get(key), str) or key in ("name", "title")
+    return key, value if wants_text and not isinstance(read, str) else read
 
 
 def flatten_study(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,8 +174,24 @@ def flatten_study(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_path(config: RunConfig, folder: Path) -> RunConfig:
-    """Look for `data.path` from here, then beside the experiment file."""
-    path = config.data.path
-    if not path or Path(path).exists() or not (folder / path).exists():
+    """Look for `data.path` from here, then beside the experiment file; found, it is kept whole, for a later resume."""
+    if not config.data.path:
         return config
-    return config.replace({"data.path": str((folder / path).resolve())})
+    path = Path(config.data.path).expanduser()
+    found = next((place for place in (path, folder / path) if place.exists()), None)
+    return config if found is None else config.replace({"data.path": str(found.resolve())})
+
+
+def _short_name(stem: str) -> str:
+    """Make a study's name from its file's."""
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:64].strip("-") or "study"
+
+
+def _say(problem: Any) -> str:
+    key = str(problem["loc"][0])
+    text = problem["msg"].removeprefix("Value error, ")
+    place = f", entry {problem['loc'][1] + 1}" if len(problem["loc"]) > 1 else ""
+    return (
+        f"setting {key!r}{place} is {problem['input']!r}; {text[0].lower()}{text[1:]}. `consilium settings {key}` says "
+        f"what it means."
+    )
