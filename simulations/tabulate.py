@@ -1,6 +1,6 @@
 """From verdicts to tables: headline with summaries, paired differences, site × site matrix, calibration."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,55 +131,78 @@ class Tabulator:
     def _answer(self, site: str, role: str, juries: list[Jury]) -> Answer:
         verdicts = [[self._court.verdict(Case(seed, jury, site)) for jury in juries] for seed in self._seeds]
         resampled = np.stack([np.mean([one.resampled for one in row], axis=0) for row in verdicts])
-        random = generator(0, "seeds", site)
+        # The same seeds in resample b at every site: one model is judged at all of them.
+        random = generator(0, "seeds")
         return Answer(
             site=site,
             role=role,
             members=((site, role),),
             by_seed=np.stack([np.mean([one.value for one in row], axis=0) for row in verdicts], axis=1),
             resampled=np.stack([over_seeds(resampled[:, number], random) for number in range(resampled.shape[1])]),
-            support=verdicts[0][0].support,
+            # HD95 has a distance only where a model found something: the fewest images that any value rests on.
+            support=np.min([one.support for row in verdicts for one in row], axis=0),
         )
 
     def _summaries(self, answers: list[Answer]) -> Iterator[Answer]:
         inside = [answer for answer in answers if answer.role == "in"]
         outside = [answer for answer in answers if answer.role == "held-out"]
         if outside:
-            yield _summary(HELD_OUT_MEAN, outside, _mean)
+            yield _mean(HELD_OUT_MEAN, outside)
         if len(inside) > 1:
-            yield _summary(ALL_SOURCES, inside, _mean)
-            yield _summary(WORST_SOURCE, inside, self._worst)
-
-    def _worst(self, values: NDArray[np.float64], defined: NDArray[np.bool_]) -> NDArray[np.float64]:
-        signs = np.array(self._signs)[:, None]
-        worst = np.where(defined[..., None], values * signs, np.inf).min(axis=0) * signs
-        return np.asarray(np.where(np.isinf(worst), np.nan, worst))
+            yield _mean(ALL_SOURCES, inside)
+            yield _worst(inside, np.array(self._signs))
 
 
-def _mean(values: NDArray[np.float64], defined: NDArray[np.bool_]) -> NDArray[np.float64]:
-    count = defined.sum(axis=0)[:, None].astype(np.float64)
-    total = np.where(defined[..., None], values, 0.0).sum(axis=0)
-    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))
-
-
-def _summary(
-    name: str,
-    answers: list[Answer],
-    over: Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]],
-) -> Answer:
-    """Reduce over sites; a site where a metric is undefined (one class only) does not count for that metric."""
-    by_seed = np.stack([answer.by_seed for answer in answers])
-    defined = np.asarray(np.isfinite(by_seed).all(axis=2))
-    support = np.stack([answer.support for answer in answers])
+def _mean(name: str, answers: list[Answer]) -> Answer:
+    """Average over sites; one where a metric is undefined (one class only) does not count for that metric."""
+    by_seed, defined, support, resampled = _stacked(answers)
     return Answer(
         site=name,
         role=answers[0].role,
         members=tuple(member for answer in answers for member in answer.members),
-        by_seed=over(by_seed, defined),
+        by_seed=_mean_defined(by_seed, defined),
         # Sites are independent of each other, so resample b of one goes with resample b of the next.
-        resampled=over(np.stack([answer.resampled for answer in answers]), defined),
+        resampled=_mean_defined(resampled, defined),
         support=np.where(defined, support, 0).sum(axis=0),
     )
+
+
+def _worst(answers: list[Answer], signs: NDArray[np.float64]) -> Answer:
+    """Take, per metric, the site that is worst on average over the seeds, with its own seeds and images.
+
+    The interval is that of the minimum: in each resample the site that is worst there counts, whichever it is.
+    """
+    by_seed, defined, support, resampled = _stacked(answers)
+    mean = np.where(defined, by_seed.mean(axis=2) * signs, np.inf)
+    worst, metric = mean.argmin(axis=0), np.arange(len(signs))
+    lowest = np.where(defined[..., None], resampled * signs[:, None], np.inf).min(axis=0) * signs[:, None]
+    return Answer(
+        site=WORST_SOURCE,
+        role=answers[0].role,
+        members=tuple(member for answer in answers for member in answer.members),
+        by_seed=by_seed[worst, metric],
+        resampled=np.where(np.isinf(lowest), np.nan, lowest),
+        support=np.where(defined.any(axis=0), support[worst, metric], 0),
+    )
+
+
+def _stacked(
+    answers: list[Answer],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+    """Give by_seed [sites, M, S], whether each metric is defined at each site [sites, M], support and resamples."""
+    by_seed = np.stack([answer.by_seed for answer in answers])
+    return (
+        by_seed,
+        np.asarray(np.isfinite(by_seed).all(axis=2)),
+        np.stack([answer.support for answer in answers]),
+        np.stack([answer.resampled for answer in answers]),
+    )
+
+
+def _mean_defined(values: NDArray[np.float64], defined: NDArray[np.bool_]) -> NDArray[np.float64]:
+    count = defined.sum(axis=0)[:, None].astype(np.float64)
+    total = np.where(defined[..., None], values, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))
 
 
 def _never_saw(juries: list[Jury], site: str) -> bool:

@@ -134,3 +134,27 @@ def test_calibration_leaves_out_empty_bins() -> None:
     make_table("calibration", found)
     assert [row["bin"] for row in found] == [0, 0, 0]
     assert found[0]["count"] == 5
+
+
+def test_the_worst_source_is_one_site_and_its_value_lies_in_its_interval() -> None:
+    """Two seeds that disagree about which site is worst: the mean of the two minima would be 0.5, at no site."""
+    values = {
+        (1, "federated", "a"): (0.9, 0.1),
+        (1, "federated", "b"): (0.5, 0.1),
+        (2, "federated", "a"): (0.5, 0.1),
+        (2, "federated", "b"): (0.8, 0.1),
+    }
+    (row,) = rows(table(values, ["federated"], seeds=(1, 2), held=""), site=WORST_SOURCE, metric="auroc")
+    assert row["value"] == pytest.approx(0.65)
+    assert row["low"] <= row["value"] <= row["high"]
+    assert row["seed_sd"] == pytest.approx(0.3 / np.sqrt(2))
+    assert row["n"] == 10
+
+
+def test_the_seeds_of_a_resample_are_the_same_at_every_site() -> None:
+    """A seed that is bad everywhere is bad for the mean too: averaging over sites must not average it away."""
+    values = {(seed, "federated", site): (0.9 - 0.4 * (seed == 2), 0.1) for seed in (1, 2) for site in ("a", "b")}
+    made = table(values, ["federated"], seeds=(1, 2), held="")
+    (alone,) = rows(made, site="a", metric="auroc")
+    (mean,) = rows(made, site=ALL_SOURCES, metric="auroc")
+    assert (mean["low"], mean["high"]) == pytest.approx((alone["low"], alone["high"]))
