@@ -139,8 +139,9 @@ class RunConfig(Section):
         return flatten(self.model_dump(by_alias=True))
 
     def digest(self) -> str:
-        """SHA-256 of all settings but `out`, which changes no result."""
-        values = {key: value for key, value in self.flat().items() if key != "out"}
+        """SHA-256 of all settings but where files lie, which changes no result: `out` and the folder of `data.path`."""
+        values = {**self.flat(), "data.path": Path(self.data.path).name}
+        del values["out"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def replace(self, changes: Mapping[str, Scalar]) -> "RunConfig":

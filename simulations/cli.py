@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from common.commands import answering, show_version
+from common.errors import ConfigError
 
 app = typer.Typer(
     name="consilium",
@@ -37,7 +38,7 @@ def run(
         list[str] | None, typer.Option("--set", help="Change a setting: key=value. May be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/NAME-TIME.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if it has begun.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run an experiment: train, judge against the baselines, write the report.
@@ -45,17 +46,18 @@ def run(
     Examples: `consilium run` · `consilium run skin.toml --set rounds=30 --set seeds=1,2,3 --out runs/skin`
     """
     from simulations.experiment import load_experiment
-    from simulations.session import conduct, default_folder
+    from simulations.session import conduct
 
-    plan = load_experiment(experiment, changes or [])
-    conduct(plan, out or default_folder(plan.study.name), resume, as_json)
+    if resume and out is None:
+        raise ConfigError("--resume is given without --out. Say which run to go on with: consilium resume RUN")
+    conduct(load_experiment(experiment, changes or []), out, resume, as_json)
 
 
 @app.command()
 @answering
 def resume(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json = False) -> None:
     """Go on with a run that was stopped or killed; the result is the same as without the stop."""
-    from simulations.pipeline import read_settings
+    from simulations.run_folder import read_settings
     from simulations.session import conduct
 
     conduct(read_settings(run), run, True, as_json)
@@ -67,33 +69,49 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     archive: Annotated[Path, typer.Option(help="A .npz archive, with its .json beside it, that the run has not seen.")],
     method: Annotated[
-        str, typer.Option(help="Which training to judge: federated, pooled, local/SITE, …")
+        str, typer.Option(help="Which training to judge: federated, pooled, local/SITE, without/SITE.")
     ] = "federated",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="How to read the archive: data.KEY=VALUE. May be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a trained run on images it has never seen (external validation), site by site."""
+    """Judge a trained run on images it has never seen (external validation), site by site.
+
+    The archive is read as the run's own data were; `--set data.patient=subject` says where it differs.
+    """
     from simulations.external import evaluate_archive
     from simulations.session import show_external
 
-    show_external(evaluate_archive(run, archive, method), as_json)
+    show_external(evaluate_archive(run, archive, method, changes or []), as_json)
 
 
 @app.command()
 @answering
 def report(
     runs: Annotated[list[Path], typer.Argument(help="One or more run folders.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the comparison; by default runs/comparison.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of a comparison of several; by default runs/comparison.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write the report of a run again, or compare several runs on one page."""
     from simulations.report.build import build_report, compare_report
+    from simulations.report.sections import privacy_text
     from simulations.results import load_results
 
+    if out is not None and len(runs) == 1:
+        raise ConfigError(
+            f"--out is given with one run. It is for a comparison of several; the report of one lies in {runs[0]}."
+        )
     results = [load_results(run) for run in runs]
-    page = (
-        build_report(results[0], runs[0]) if len(runs) == 1 else compare_report(results, out or Path("runs/comparison"))
-    )
-    typer.echo(json.dumps({"report": str(page)}) if as_json else str(page))
+    if len(runs) == 1:
+        page = build_report(results[0], runs[0])
+    else:
+        page = compare_report(results, out or Path("runs/comparison"))
+    mechanisms = sorted({result.record["privacy"] for result in results})
+    typer.echo("\n".join(map(privacy_text, mechanisms)), err=True)
+    typer.echo(json.dumps({"report": str(page), "privacy": ", ".join(mechanisms)}) if as_json else str(page))
 
 
 @app.command()
@@ -110,7 +128,7 @@ def settings(
 @app.command("list")
 @answering
 def list_(
-    family: Annotated[str, typer.Argument(help="models, attention, data, tasks, metrics, strategies, …")] = "",
+    family: Annotated[str, typer.Argument(help="models, attention, datasets, tasks, metrics, strategies, …")] = "",
     as_json: Json = False,
 ) -> None:
     """List the parts of a family, or all families; also the embedded experiments."""

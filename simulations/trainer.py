@@ -38,8 +38,10 @@ class Job:
 
 
 def training_folder(run: Path, seed: int, plan: str) -> Path:
-    """Give the folder of one training in a run folder."""
-    return run.joinpath("trainings", f"seed-{seed}", *(folder_name(part) for part in plan.split("/")))
+    """Give the folder of one training in a run folder: a plan is a kind, or a kind and a site, whatever its name."""
+    kind, _, site = plan.partition("/")
+    folder = run / "trainings" / f"seed-{seed}" / kind
+    return folder / folder_name(site) if site else folder
 
 
 def new_stop_flag() -> "multiprocessing.synchronize.Event":
@@ -68,18 +70,33 @@ def train_all(jobs: Sequence[Job], engine: str, workers: int | None, stop: StopF
     _farm(jobs, count, stop, watch)
 
 
+@dataclass(frozen=True, slots=True)
+class _AnyOf:
+    """Set when one of several flags is."""
+
+    flags: tuple[StopFlag, ...]
+
+    def is_set(self) -> bool:
+        return any(flag.is_set() for flag in self.flags)
+
+
 def _farm(jobs: Sequence[Job], count: int, stop: StopFlag, watch: Watch) -> None:
-    """Give whole trainings to worker processes, the longest first."""
+    """Give whole trainings to worker processes, the longest first; when one fails, all stop after their round."""
     ordered = sorted(jobs, key=lambda job: -sum(len(group) for group in job.plan.groups))
+    failed = new_stop_flag()
+    enough = _AnyOf((stop, failed))
 
     def run(request: bytes, emit: Emit) -> bytes:
         job = ordered[int(request)]
-        if stop.is_set():
+        if enough.is_set():
             return STOPPED
         try:
-            train(job.training, _observer(job, lambda progress: emit(_encode(progress))), stop, 0)
+            train(job.training, _observer(job, lambda progress: emit(_encode(progress))), enough, 0)
         except Stopped:
             return STOPPED
+        except Exception:
+            failed.set()
+            raise
         return DONE
 
     with Workers(count, run) as pool:

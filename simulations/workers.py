@@ -5,6 +5,7 @@ its request tried once more. Workers ignore Ctrl-C: the parent decides when to s
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ Answer = bytes | Exception | None
 ANSWER, EVENT, FAILED = b"A", b"E", b"F"
 TRIES = 2
 ORPHAN_CHECK_SECONDS = 2.0
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux, the only system whose processes we fork
 
 
 class WorkerError(ConsiliumError):
@@ -162,6 +164,8 @@ class _Worker:
 def _serve(pipe: Connection, parents: Connection, handle: Handle) -> None:
     parents.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A worker that outlived a killed parent would write into a run folder that a resume already works in.
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     parent = os.getppid()
     while True:
         try:
