@@ -16,9 +16,10 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import client.app
 from client.app import app as client_app
+from client.signature import measure
 from client.site import MEMBERS, open_site
 from client.training import train as train_locally
-from common.arrays import model_arrays, read_arrays
+from common.arrays import load_arrays, model_arrays, read_arrays
 from common.errors import AggregationError, ConfigError
 from common.messages import TrainRequest, pack
 from common.models.build import build_model
@@ -88,6 +89,20 @@ def test_attention_is_measured_when_said():
     assert end.signatures == {}
 
 
+@pytest.mark.parametrize("name", ["fedavg", "fedbn"])
+def test_the_last_signatures_are_of_the_final_global_arrays(name, tmp_path):
+    """Also under FedBN, whose sites hold other norms: a signature tells patients apart, not weights."""
+    config = small_config(rounds=2, strategy__name=name, out=str(tmp_path), attention__patients=2)
+    end, _ = train_small(config)
+    for member in SITES:
+        site = open_site(config, {MEMBERS: member})
+        model = build_model(config.model, site.federation.channels, site.task.outputs, 32, config.seed)
+        load_arrays(model, end.arrays)
+        found = measure(model, site.data.train, config.attention, derive(config.seed, "signature", member))
+        assert found.total.tobytes() == end.signatures[member].total.tobytes()
+        assert found.patients == end.signatures[member].patients == 2
+
+
 def test_the_cohort_is_drawn_and_only_it_trains():
     _, records = train_small(small_config(rounds=4, cohort__fraction=0.5))
     assert all(len(record.cohort) == 2 == len(record.train_loss) for record in records)
@@ -114,9 +129,13 @@ def test_a_held_out_site_is_judged_and_never_trains(workers):
 def test_a_held_out_site_that_is_asked_to_train_refuses():
     config = small_config(data__held_out="lakeside")
     grid = LocalGrid(config, [("lakeside",)], 0)
-    request = Message(pack(TrainRequest(round=1, arrays={})), dst_node_id=2, message_type="train")
+    arrays = train_small(small_config(rounds=1))[0].arrays
+    request = Message(pack(TrainRequest(round=1, arrays=arrays)), dst_node_id=2, message_type="train")
     [reply] = grid.send_and_receive([request], timeout=60)
     assert reply.error.reason == "consilium:protocol"
+    trains = LocalGrid(small_config(), [("lakeside",)], 0)
+    [reply] = trains.send_and_receive([request], timeout=60)
+    assert not reply.has_error()
 
 
 def test_only_held_out_sites_make_no_run():
