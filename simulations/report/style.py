@@ -116,6 +116,11 @@ def panels(count: int, grid: Grid, width: float = WIDTH) -> tuple[Figure, list[A
     return figure, axes
 
 
+def in_last_row(index: int, count: int, columns: int) -> bool:
+    """Say whether a panel stands in the last row, where alone the x-axes are named: between rows it would collide."""
+    return index // columns == (count - 1) // columns
+
+
 def missing(what: str) -> Figure:
     """Say in a figure what is missing, and why nothing is drawn."""
     figure = Figure(figsize=(WIDTH, 1.1))

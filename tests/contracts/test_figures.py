@@ -8,6 +8,7 @@ from importlib import import_module
 from statistics import fmean
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -131,11 +132,44 @@ def test_matrix_shows_the_table(made: Results, drawn):
     assert sorted(image.get_array().ravel()) == sorted(row["value"] for row in rows)
 
 
-def test_calibration_shows_the_table(made: Results, drawn):
+def test_calibration_shows_the_table_in_fewer_fuller_bins(made: Results, drawn):
+    """Walk along the table and the curve together: each point is the mean of the next bins, and none is left over."""
     shown = marks(drawn("calibration"))
-    for row in made.rows("calibration"):
-        x, y = shown[f"{row['site']}|{row['method']}"]
-        assert ((row["confidence"], row["observed"]) in zip(x, y, strict=True)) == (row["count"] > 0)
+    assert {name.partition("|")[2] for name in shown} == {"federated", "pooled", "local only"}
+    assert {f"{site}|federated" for site in made.sites()} <= set(shown)
+    assert "Riverside|local only" not in shown, "away from home the table has one site's model only"
+    for name, (x, y) in shown.items():
+        site, _, method = name.partition("|")
+        rows = [row for row in made.rows("calibration", site=site, method=method) if row["count"] > 0]
+        assert len(x) <= 6
+        for said, seen in zip(x, y, strict=True):
+            taken = [rows.pop(0)]
+            while sum(row["count"] for row in taken) < 10 or weighted(taken, "confidence") != pytest.approx(said):
+                taken.append(rows.pop(0))
+            assert weighted(taken, "observed") == pytest.approx(seen)
+        assert not rows
+
+
+def weighted(rows: list[dict], key: str) -> float:
+    return float(np.average([row[key] for row in rows], weights=[row["count"] for row in rows]))
+
+
+def test_calibration_names_the_error_and_its_interval(made: Results, drawn):
+    said = " ".join(texts(drawn("calibration")))
+    for site in made.sites():
+        (row,) = made.rows("headline", site=site, metric="ece", method="federated")
+        assert f"ECE {row['value']:.2f} ({row['low']:.2f}–{row['high']:.2f})" in said
+
+
+def test_pixels_get_no_interval_that_takes_them_as_independent(made: Results, drawn):
+    pixels = replace(made, record={**made.record, "task": "segmentation"})
+    upright = [
+        [line for line in figure.findobj(Line2D) if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
+        for figure in (drawn("calibration"), FIGURES.load("calibration")(pixels))
+    ]
+    assert len(upright[0]) > len(made.sites())
+    assert len(upright[1]) < len(upright[0])
+    assert "pixels per site" in import_module("simulations.report.calibration").describe(pixels)
 
 
 def test_add_shows_the_table(made: Results, drawn):
