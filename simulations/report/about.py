@@ -5,6 +5,7 @@ from typing import Any
 from simulations.report import words
 from simulations.report.markup import Html, join, table, tag
 from simulations.report.page import Section
+from simulations.report.sections import privacy_text
 from simulations.results import Results
 from simulations.tables import TABLES
 
@@ -26,7 +27,9 @@ def how_run(results: Results) -> Section:
     code += [(f"seconds, {part}", words.number(float(time), 1)) for part, time in record["seconds"].items()]
     code += [("seeds", ", ".join(str(seed) for seed in record["seeds"])), ("created", record["created"])]
     settings = [(key, _setting(value)) for key, value in record["config"].items()]
-    parts: list[Html] = [tag("ul", *(tag("li", note) for note in record["notes"]))] if record["notes"] else []
+    said = (record["config"].get("title"), privacy_text(record["privacy"]))  # both stand at the head of the page
+    notes = [tag("li", note) for note in record["notes"] if note not in said]
+    parts: list[Html] = [tag("ul", *notes)] if notes else []
     parts += [
         _folded("Data and licence", source, opened=True),
         _folded(f"Settings ({len(settings)})", [*settings, ("settings digest", _digest(record["config_digest"]))]),

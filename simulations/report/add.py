@@ -51,7 +51,8 @@ def describe(results: Results) -> str:
         f"Left: attention distribution distance (ADD-W) between the signatures of {sites} sites; 0 is alike, lighter "
         f"is further apart. Right: distance of each block of the signature{more}, transport for histograms and maps, "
         f"mean absolute difference else; small marks: one pair of sites each ({words.count(pairs, 'pair')}), the line: "
-        f"their mean. One measurement per site, so without interval."
+        f"their mean. One measurement per site, so without interval or floor: distances carry the chance of which "
+        f"patients were measured, and sites that are alike would not lie at 0."
     )
 
 

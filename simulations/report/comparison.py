@@ -20,6 +20,7 @@ from simulations.report.style import (
     TINT,
     VERMILION,
     Grid,
+    in_last_row,
     mark,
     missing,
     panels,
@@ -65,7 +66,7 @@ def draw(runs: Sequence[Results], metric: str) -> Figure:
                 axis.set_facecolor(TINT)
             for y, some in enumerate(rows):
                 _row(axis, y, place, next((row for row in some if row["site"] == place), None))
-            if index >= len(order) - 2:
+            if in_last_row(index, len(order), 2):
                 axis.set_xlabel(words.title(metric))
         return figure
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.style import INK, MUTED, TINT, Grid, look, mark, missing, panels, span, styled
+from simulations.report.style import INK, MUTED, TINT, Grid, in_last_row, look, mark, missing, panels, span, styled
 from simulations.results import ALL_SOURCES, FEDERATED, HELD_OUT_MEAN, SUMMARIES, WORST_SOURCE, Results
 
 TITLE = "Every method at every site"
@@ -91,7 +91,7 @@ def draw(results: Results) -> Figure:
             axis.set_title("held out", loc="right", fontsize=7.5, fontweight="normal", fontstyle="italic")
         for label, method in zip(axis.get_yticklabels(), methods, strict=True):
             label.set_fontweight("bold" if method == FEDERATED else "normal")
-        if index >= len(order) - 3:
+        if in_last_row(index, len(order), 3):
             axis.set_xlabel(words.title(results.primary))
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from simulations.report import words
-from simulations.report.style import WIDTH, Grid, look, missing, panels, span, styled
+from simulations.report.style import WIDTH, Grid, in_last_row, look, missing, panels, span, styled
 from simulations.results import FEDERATED, Results
 
 TITLE = "Learning curves"
@@ -84,7 +84,7 @@ def draw(results: Results) -> Figure:
         axis.tick_params(labelleft=index % 3 == 0)
         if index % 3 == 0:
             axis.set_ylabel(f"{words.title(metric)}, {split}")
-        if index >= len(order) - 3:
+        if in_last_row(index, len(order), 3):
             axis.set_xlabel("round")
     figure.legend(lines.values(), lines.keys(), loc="upper left", ncols=len(lines),
                   bbox_to_anchor=(grid.left / WIDTH - 0.01, 1.0))  # fmt: skip

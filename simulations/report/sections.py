@@ -39,10 +39,23 @@ def header(results: Results) -> Html:
         "header",
         tag("p", "Consilium · report of a federated run", class_="kicker"),
         tag("h1", record["name"]),
+        tag("p", record["config"]["title"], class_="subtitle") if record["config"].get("title") else "",
         tag("p", f"Run {record['run']}, finished {record['finished'][:16].replace('T', ' ')} UTC", class_="byline"),
         tag("dl", *(tag("div", tag("dt", a), tag("dd", b, tag("small", c))) for a, b, c in facts), class_="facts"),
         privacy(record["privacy"]),
+        _pictures(results),
     )
+
+
+def _pictures(results: Results) -> Html:
+    """Say aloud that the page shows patients' images, and under which licence: it may be passed on no further."""
+    if not results.overlays:
+        return Html("")
+    many = words.count(len(results.overlays), "test image")
+    licence = results.record["data"]["licence"]
+    terms = f"their licence: {licence}." if licence else "no licence is given; ask their owner before passing it on."
+    start = tag("strong", "This page and its folder hold pictures.")
+    return tag("p", start, f" {many}, without names, with the true label; {terms}", class_="privacy", role="note")
 
 
 def privacy_text(mechanism: str) -> str:
@@ -67,8 +80,9 @@ def in_words(results: Results) -> Section:
     chance = "" if seeds > 1 else " One seed: training's own chance is not in the intervals."
     note = (
         f"In brackets: 95 % interval, {words.resampled(seeds)}, each patient with all images. Differences are paired; "
-        f"not told apart: the interval includes zero.{chance} A handful of sites supports no claim about hospitals in "
-        f"general."
+        f"not told apart: the interval includes zero. Intervals are percentiles of the resamples: resampling itself "
+        f"shifts the calibration error and the worst site, so that their value can lie at an end or outside.{chance} "
+        f"A handful of sites supports no claim about hospitals in general."
     )
     return Section(
         "words", "The result in words", join([tag("div", *told, class_="words"), tag("p", note, class_="note")])

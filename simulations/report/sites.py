@@ -21,8 +21,8 @@ def describe(results: Results) -> str:
     patients = sum(site[part]["patients"] for site in sites for part, _, _ in PARTS)
     return (
         f"{words.count(len(sites), 'site')}, {words.count(patients, 'patient')}, {words.count(images, 'image')}. No "
-        f"patient stands in two parts. Left: images to train, validate and test. Right: share of positive images. "
-        f"Shaded: held out; only its test images judge, its grey ones are not used."
+        f"patient stands in two parts. Left: images to train, validate and test. Right: share of positive test images."
+        f"{_unseen(results)}"
     )
 
 
@@ -61,11 +61,21 @@ def draw(results: Results) -> Figure:
     dots.tick_params(labelleft=False)
     dots.set_xlim(0, 1.2)
     dots.set_xticks([0, 0.5, 1])
-    dots.set_xlabel("prevalence (share of positive images)", fontsize=7.5)
+    dots.set_xlabel("prevalence (positive test images)", fontsize=7.5)
     for axis in (bars, dots):
         axis.grid(axis="x")
         axis.spines["left"].set_visible(False)
     return figure
+
+
+def _unseen(results: Results) -> str:
+    """Say what a held-out site's images are used for, if there is one."""
+    if not results.sites("held-out"):
+        return ""
+    return (
+        " Shaded: held out; its test images judge. Its grey images train nothing: the validation images are judged "
+        "after each round for the learning curves, and on the training images attention is measured."
+    )
 
 
 def _label(site: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from simulations.report.build import build_report
 from simulations.report.compare import cautions, compare_report, differing
 from simulations.report.headline import best_value
 from simulations.report.markup import VOID, Html, safe, tag
-from simulations.report.sections import headline_table
+from simulations.report.sections import header, headline_table, privacy_text
 from simulations.report.sentences import sentences, verdict
 from simulations.report.svg import FOLLOWS_PAGE
 from simulations.results import FEDERATED, HELD_OUT_MEAN, Results, load_results, save
@@ -272,3 +272,16 @@ def with_rows(results: Results, name: str, change) -> Results:
 def changed(results: Results, name: str, **config) -> Results:
     record = {**results.record, "name": name, "config": {**results.record["config"], **config}}
     return replace(results, record=record)
+
+
+def test_the_page_tells_title_and_pictures_once_and_at_its_head(tmp_path: Path):
+    results = changed(made_results(), "demo", title="Six hospitals learn <together>")
+    notes = ["Six hospitals learn <together>", privacy_text("none"), "A word of its own."]
+    results = replace(results, record={**results.record, "notes": notes})
+    seen = "".join(read(build_report(results, tmp_path)).text)
+    for said in notes:
+        assert seen.count(said) == (2 if said == notes[0] else 1), "the title is also a setting"
+    assert seen.index(notes[0]) < seen.index("In brackets")
+    assert f"{len(results.overlays)} test images, without names" in seen
+    assert results.record["data"]["licence"] in seen[: seen.index("In brackets")]
+    assert "hold pictures" not in str(header(empty_results()))
