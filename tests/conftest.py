@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-# Before flwr or a BLAS is imported; processes that tests start inherit it.
+# Before torch, flwr or a BLAS is imported; processes that tests start inherit it.
 os.environ.update(
     OMP_NUM_THREADS="1",
     FLWR_TELEMETRY_ENABLED="0",
@@ -18,6 +17,9 @@ os.environ.update(
     FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
     RAY_USAGE_STATS_ENABLED="0",
 )
+
+import torch
+
 torch.set_num_threads(1)
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
