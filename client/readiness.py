@@ -6,14 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 from client.site import open_hospital_data, read_site_config
 from common.config import load_run_config
+from common.data.base import Dataset
+from common.data.splits import SPLITS
 from common.device import choose_device
 from common.errors import ConfigError
 
 ENOUGH_GIB = 1.0
+PRIVACY = "Privacy mechanism: none. Updates and signatures leave this site in the clear; images never leave it."
 
 
 def check_site(path: Path) -> dict[str, Any]:
@@ -25,17 +29,16 @@ def check_site(path: Path) -> dict[str, Any]:
     """
     own = read_site_config(path)
     data = open_hospital_data(load_run_config(), own)
-    site = data.sites[0]
+    parts = {split: getattr(data.sites[0], split) for split in SPLITS}
     return {
         "site": own.name,
         "device": str(choose_device(own.device)),
         "free_gib": round(_free_gib(own.state), 1),
         "classes": list(data.classes),
         "image": [data.channels, data.image_size, data.image_size],
-        **{
-            split: {"images": len(part), "patients": len(set(part.patients.tolist()))}
-            for split, part in (("train", site.train), ("val", site.val), ("test", site.test))
-        },
+        **{split: _counts(part) for split, part in parts.items()},
+        "notes": [note for split, part in parts.items() for note in _notes(split, part)],
+        "privacy": "none",
     }
 
 
@@ -44,10 +47,34 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found))
         return
-    for key, value in found.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        typer.echo(f"{key:>10}  {text}")
-    typer.echo("ready: settings, data, disk and device are in order. Privacy mechanism: none.")
+    for key in ("site", "device", "free_gib"):
+        typer.echo(f"{key:>10}  {found[key]}")
+    typer.echo(f"{'classes':>10}  {', '.join(found['classes']) or 'none named'}")
+    typer.echo(f"{'image':>10}  {' × '.join(map(str, found['image']))}")
+    for split in SPLITS:
+        typer.echo(f"{split:>10}  {', '.join(f'{count} {what}' for what, count in found[split].items())}")
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"ready: settings, data, disk and device are in order.\n{PRIVACY}")
+
+
+def _counts(data: Dataset) -> dict[str, int]:
+    """Count images, patients, and images of each class or with a mask."""
+    counts = {"images": len(data), "patients": len(set(data.patients.tolist()))}
+    if data.labels is not None:
+        each = np.bincount(data.labels, minlength=len(data.classes)) if data.labels.ndim == 1 else data.labels.sum(0)
+        counts |= {f"of {name}": int(count) for name, count in zip(data.classes, each, strict=True)}
+    if data.masks is not None:
+        counts["with foreground"] = int(data.masks.any(axis=(1, 2)).sum())
+    return counts
+
+
+def _notes(split: str, data: Dataset) -> list[str]:
+    """Say what is allowed and worth knowing: with one class the site trains along, and some metrics are undefined."""
+    if data.labels is None or data.labels.ndim != 1 or len(set(data.labels.tolist())) != 1:
+        return []
+    only = data.classes[int(data.labels[0])]
+    return [f"all {split} images are of one class ({only}); metrics that compare classes are undefined on them"]
 
 
 def _free_gib(state: Path) -> float:

@@ -1,5 +1,6 @@
 """Is a run ready: settings, parts, folder."""
 
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from common.config import flatten, load_run_config
 from common.data import DATASETS
-from common.errors import ConfigError
+from common.errors import ConfigError, RunFolderError
 from common.models import MODELS
 from common.tasks import TASKS
 from server.checkpoint import load_checkpoint
@@ -31,7 +32,6 @@ def check_run(path: Path | None) -> dict[str, Any]:
         registry.load(name)
     folder = Path(config.out) if config.out else None
     checkpoint = load_checkpoint(folder, config.digest()) if folder else None
-    existing = next(place for place in (folder or Path()).absolute().parents if place.exists())
     return {
         "config digest": config.digest(),
         "rounds": config.rounds,
@@ -40,8 +40,23 @@ def check_run(path: Path | None) -> dict[str, Any]:
         "task": config.task.name,
         "out": config.out or "(in memory only)",
         "finished rounds": checkpoint.round if checkpoint else 0,
-        "free GiB": round(shutil.disk_usage(existing).free / 2**30, 1),
+        "free GiB": round(shutil.disk_usage(_existing(folder or Path())).free / 2**30, 1),
+        "privacy": config.privacy.mechanism,
     }
+
+
+def _existing(folder: Path) -> Path:
+    """Find where a folder will lie; refuse one that cannot be made or written.
+
+    Raises:
+        RunFolderError: A file stands in its place, or this user may not write there.
+    """
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise RunFolderError(
+            f"setting 'out' is {folder}, and {place} is no folder that this user may write. Choose another."
+        )
+    return place
 
 
 def _read(path: Path) -> dict[str, Any]:
