@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MOST_BINS, FEWEST = 6, 10
-"""Points of a curve, and the predictions that each holds at least: fewer would draw chance as if it were a finding."""
+PARTS, FEWEST, ENOUGH = 6, 10, 100
+"""A curve wants six even points; a point holds ten predictions at least, else chance would look like a finding, and is
+not merged further once it holds a hundred."""
 
 NORMAL = 1.959964
 """97.5 % quantile of the normal distribution."""
@@ -22,7 +23,7 @@ class Bin:
 
 
 def merged(rows: Sequence[dict[str, Any]]) -> list[Bin]:
-    """Merge neighbouring bins into at most six, as even as they can be, none with fewer than ten predictions.
+    """Merge neighbouring bins into six of about equal count, none under 10; bins that hold 100 may stand alone.
 
     Means are weighted by count. Fewer than ten predictions in all make one bin.
     """
@@ -33,7 +34,7 @@ def merged(rows: Sequence[dict[str, Any]]) -> list[Bin]:
             groups.append([])
         groups[-1].append(row)
         held += row["count"]
-        share = math.ceil(left / (MOST_BINS + 1 - len(groups)))
+        share = min(math.ceil(left / max(PARTS + 1 - len(groups), 1)), ENOUGH)
         if held >= max(FEWEST, share) and left - held >= FEWEST:
             left, held = left - held, 0
     return [_whole(group) for group in groups]

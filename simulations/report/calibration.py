@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.bins import FEWEST, MOST_BINS, Bin, merged, wilson
+from simulations.report.bins import ENOUGH, FEWEST, PARTS, Bin, merged, wilson
 from simulations.report.style import MUTED, WIDTH, Grid, in_last_row, look, missing, panels, styled
 from simulations.results import FEDERATED, SUMMARIES, Results
 
@@ -21,7 +21,7 @@ SHARES = {
     "binary": "Share of images that were positive, against the probability that the model gave.",
     "multiclass": "Share of images whose most probable class was right, against the probability that it was given.",
     "multilabel": "Share of findings that were there, all labels together, against the probability that it gave.",
-    "segmentation": "Share of pixels that were so, against the probability that the model gave.",
+    "segmentation": "Share of pixels whose most probable class was right, against the probability that it was given.",
 }
 """Task to what a curve says."""
 
@@ -40,9 +40,10 @@ def describe(results: Results) -> str:
     return (
         f"{SHARES.get(results.record['task'], SHARES['binary'])} On the diagonal the model means what it says; below "
         f"it, it says too much, above it too little. Neighbouring bins of the table are merged, weighted by count, "
-        f"into at most {MOST_BINS} with {FEWEST} {unit} or more; a mark's area follows the count; n = {min(ns):,} to "
-        f"{max(ns):,} {unit} per site. {_bars(results)} Above a panel: the federated model's ECE. Thin: "
-        f"{words.listed(_baselines(results)) or 'no baseline'}{home}; other methods stand in the table.{first}{more}"
+        f"to {PARTS} of about equal count, {FEWEST} {unit} at least, {ENOUGH} suffice; a mark's area follows the "
+        f"count; n = {min(ns):,} to {max(ns):,} {unit} per site. {_bars(results)} Above a panel: the federated model's "
+        f"ECE. Thin: {words.listed(_baselines(results)) or 'no baseline'}{home}; other methods stand in the "
+        f"table.{first}{more}"
     )
 
 

@@ -112,7 +112,7 @@ def _cell(row: dict[str, Any] | None, first: dict[str, Any] | None, metric: str)
     decimals = words.digits(metric)
     shown = words.number(row["value"], decimals)
     if shown == words.DASH:
-        return tag("abbr", words.DASH, title=words.UNDEFINED)
+        return tag("abbr", words.DASH, title=words.undefined(metric))
     parts = [tag("span", shown), tag("small", words.interval(row, decimals).partition("(")[2].rstrip(")"))]
     if first is not None and first is not row and words.number(first["value"]) != words.DASH:
         parts.append(_change(row, first, metric, decimals))

@@ -38,11 +38,11 @@ def all_places(runs: Sequence[Results]) -> list[str]:
 
 
 def labels(runs: Sequence[Results]) -> list[str]:
-    """Name the runs; runs of one name by their identifier too."""
+    """Name the runs; runs of one name by their position and identifier too."""
     names = [str(results.record["name"]) for results in runs]
     return [
-        name if names.count(name) == 1 else f"{name} ({results.record['run']})"
-        for name, results in zip(names, runs, strict=True)
+        name if names.count(name) == 1 else f"{position}: {name} ({results.record['run']})"
+        for position, (name, results) in enumerate(zip(names, runs, strict=True), start=1)
     ]
 
 

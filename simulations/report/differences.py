@@ -25,11 +25,12 @@ def describe(results: Results) -> str:
         return "No difference has been computed."
     ns = [row["n"] for row in rows if row["site"] not in SUMMARIES] or [0]
     better = "right" if words.higher_is_better(results.primary) else "left"
+    shaded = " Shaded: sites that took no part in any training." if results.sites("held-out") else ""
     return (
         f"Difference in {words.title(results.primary)}, federated minus the baseline named above the panel; lines: "
         f"paired 95 % interval, the same patients resampled for both. Right of zero is more, and {better} is better "
         f"for the federated model. An interval that crosses zero does not tell the two apart. n = {min(ns):,} to "
-        f"{max(ns):,} images per site. Shaded: sites that took no part in any training."
+        f"{max(ns):,} images per site.{shaded}"
     )
 
 

@@ -65,9 +65,16 @@ def describe(results: Results) -> str:
     return (
         f"{words.direction(results.primary)} on test images. Markers: the value"
         f"{f', mean of {seeds} seeds' if seeds > 1 else ''}; lines: 95 % interval, {words.resampled(seeds)}. "
-        f"n = {min(ns):,} to {max(ns):,} images per site. Filled: the method trained on this site; hollow: it never "
-        f"saw it. Shaded: sites that took no part in any training. The dotted line is the federated model.{more}"
+        f"n = {min(ns):,} to {max(ns):,} images per site. {_roles(results, rows)}The dotted line is the "
+        f"federated model.{more}"
     )
+
+
+def _roles(results: Results, rows: list[dict[str, Any]]) -> str:
+    unseen = "Filled: the method trained on this site; hollow: it never saw it. "
+    shaded = "Shaded: sites that took no part in any training. "
+    hollow = any(row["role"] == "held-out" for row in rows)
+    return (unseen if hollow else "") + (shaded if results.sites("held-out") else "")
 
 
 @styled

@@ -55,9 +55,15 @@ def describe(results: Results) -> str:
     lines = f"thick: mean of {words.count(seeds, 'seed')}, thin: each seed" if seeds > 1 else "one seed"
     said = {"val": "validation", "train": "training"}.get(split, split)
     return (
-        f"{words.direction(metric)} on {said} images after each of {words.count(rounds, 'round')}; {lines}. Curves "
-        f"carry no interval: they show the course of training, not the result.{more}"
+        f"{words.direction(metric)} on {said} images after each of {words.count(rounds, 'round')}; "
+        f"{lines}{_counted(results, split)}. Curves carry no interval: they show the course of training, not the "
+        f"result.{more}"
     )
+
+
+def _counted(results: Results, split: str) -> str:
+    ns = [site[split]["images"] for site in results.record["data"]["sites"]]
+    return f"; n = {min(ns):,} to {max(ns):,} images per site" if ns else ""
 
 
 @styled

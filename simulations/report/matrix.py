@@ -14,6 +14,8 @@ from simulations.results import Results
 
 TITLE = "Trained here, judged there"
 TABLE = "matrix"
+ROOMY = 8
+"""With more columns the intervals would be too small to read; they stand in the table."""
 
 
 def describe(results: Results) -> str:
@@ -22,9 +24,11 @@ def describe(results: Results) -> str:
     if not rows:
         return "No model has been judged away from home."
     ns = [row["n"] for row in rows]
+    few = len({row["judged_on"] for row in rows}) <= ROOMY
+    intervals = "Small print: 95 % interval, patients resampled" if few else "Intervals stand in the table"
     return (
         f"{words.direction(results.primary)} of each site's own model (row) on each site's test images (column); below "
-        f"the line, models of all source sites. Small print: 95 % interval, patients resampled; n = {min(ns):,} to "
+        f"the line, models of all source sites. {intervals}; n = {min(ns):,} to "
         f"{max(ns):,} images per column. Framed: judged at home. * held out. Lighter is better."
     )
 
@@ -36,7 +40,8 @@ def draw(results: Results) -> Figure:
     if not rows:
         return missing(f"No site by site matrix: the table has no row for {results.primary}. Judge local models.")
     trained, judged = _names(results, rows, "trained_on"), _names(results, rows, "judged_on")
-    wide, tall = max(0.86 * len(judged), 2.2), 0.46 * len(trained)
+    few = len(judged) <= ROOMY
+    wide, tall = max((0.86 if few else 0.5) * len(judged), 2.2), (0.46 if few else 0.3) * len(trained)
     size = (wide + 3.4, tall + 0.75 + slanted(judged, 20))
     figure = Figure(figsize=size)
     axis = figure.add_axes((2.1 / size[0], 0.2 / size[1], wide / size[0], tall / size[1]))
@@ -48,7 +53,7 @@ def draw(results: Results) -> Figure:
     image = axis.imshow(np.ma.masked_invalid(values), cmap=scale, vmin=low, vmax=high, aspect="auto")
     for row in rows:
         y, x = trained.index(row["trained_on"]), judged.index(row["judged_on"])
-        _cell(axis, row, y, x, contrasting(image.to_rgba(row["value"])))
+        _cell(axis, row, (y, x), contrasting(image.to_rgba(row["value"])), few)
     _frame(axis, results, trained, judged)
     bar = figure.add_axes(((2.1 + wide + 0.2) / size[0], 0.2 / size[1], 0.12 / size[0], tall / size[1]))
     figure.colorbar(image, cax=bar).outline.set_visible(False)
@@ -62,10 +67,15 @@ def _names(results: Results, rows: list[dict[str, Any]], side: str) -> list[str]
     return [name for name in known if name in present] + sorted(present - set(known))
 
 
-def _cell(axis: Axes, row: dict[str, Any], y: int, x: int, colour: str) -> None:
-    decimals = words.digits(row["metric"])
+def _cell(axis: Axes, row: dict[str, Any], place: tuple[int, int], colour: str, few: bool) -> None:
+    (y, x), decimals = place, words.digits(row["metric"])
     if words.number(row["value"]) == words.DASH:
         axis.text(x, y, words.DASH, ha="center", va="center", color=INK)
+        return
+    if not few:
+        axis.text(
+            x, y, words.number(row["value"], min(decimals, 2)), ha="center", va="center", color=colour, fontsize=8
+        )
         return
     axis.text(x, y - 0.13, words.number(row["value"], decimals), ha="center", va="center", color=colour, fontsize=8.5)
     ends = f"{words.number(row['low'], decimals)}–{words.number(row['high'], decimals)}"

@@ -31,11 +31,11 @@ def describe(results: Results) -> str:
     shown = sum(len(group) for group in _groups(results).values())
     attention_sites = words.listed(sorted({overlay.attention_site for overlay in results.overlays}))
     return (
-        f"{words.count(shown, 'test image')} of the federated model. Three pictures each: the image; the expert's "
-        f"outline (solid) and, where the task is to segment, the model's (dashed); attention at {attention_sites} on "
-        f"the grey image, bright where it is densest, with the expert's outline. Inside the outline: share of "
-        f"all attention that falls there; lift: that share over the outline's share of the image, 1 is "
-        f"chance. Single images illustrate; they prove nothing."
+        f"{words.count(shown, 'test image')} of the federated model, drawn by lot, those with a finding first, never "
+        f"by what the model says. Three pictures each: the image; the expert's outline (solid) and, where the task is "
+        f"to segment, the model's (dashed); attention at {attention_sites} on the grey image, bright where it is densest, "
+        f"with the expert's outline. Inside the outline: share of all attention that falls there; lift: that share "
+        f"over the outline's share of the image, 1 is chance. Single images illustrate; they prove nothing."
     )
 
 
@@ -112,12 +112,23 @@ def _outline(axis: Axes, mask: Any, box: tuple[float, float, float, float], colo
 
 
 def _legend(overlay: Overlay) -> str:
-    first = words.shorten(" · ".join(part for part in (overlay.label, overlay.caption) if part), 44)
+    said = words.shorten(" · ".join(part for part in (overlay.label, overlay.caption) if part), 44)
+    first = " · ".join(part for part in (said, _overlap(overlay)) if part)
     energy, lift = overlay.in_mask()
     if words.number(lift) == words.DASH:
         return first
     inside = f"inside the outline {words.number(100 * energy, 1)} % of attention, lift {words.number(lift, 1)}"
     return f"{first}\n{inside}".strip()
+
+
+def _overlap(overlay: Overlay) -> str:
+    """Give the Dice coefficient of the two outlines, all foreground classes as one."""
+    if overlay.mask is None or overlay.prediction is None:
+        return ""
+    if not overlay.prediction.any():
+        return "the model outlined nothing"
+    mask, found = overlay.mask > 0, overlay.prediction > 0
+    return f"Dice of this image {words.number(2 * (mask & found).sum() / (mask.sum() + found.sum()), 2)}"
 
 
 def _bar(figure: Figure, width: float, height: float) -> None:

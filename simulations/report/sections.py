@@ -55,7 +55,13 @@ def _pictures(results: Results) -> Html:
     licence = results.record["data"]["licence"]
     terms = f"their licence: {licence}." if licence else "no licence is given; ask their owner before passing it on."
     start = tag("strong", "This page and its folder hold pictures.")
-    return tag("p", start, f" {many}, without names, with the true label; {terms}", class_="privacy", role="note")
+    return tag(
+        "p",
+        start,
+        f" {many}, without names, with the expert's label or outline; {terms}",
+        class_="privacy",
+        role="note",
+    )
 
 
 def privacy_text(mechanism: str) -> str:
@@ -136,7 +142,7 @@ def _table_caption(rows: list[dict[str, Any]], metric: str, undefined: bool) -> 
         caption += f" Standard deviation over {seeds} seeds: {ends}."
     if any(row["method"] == LEAVE_ONE_SITE_OUT and row["site"] == HELD_OUT_MEAN for row in rows):
         caption += " Leave one site out has its held-out mean over the source sites, each left out in turn."
-    return f"{caption} {words.DASH} {words.UNDEFINED}." if undefined else caption
+    return f"{caption} {words.DASH} {words.undefined(metric)}." if undefined else caption
 
 
 def _most(cells: dict[str, dict[str, Any]]) -> int:
@@ -149,7 +155,7 @@ def _cell(row: dict[str, Any] | None, metric: str, best: float) -> Html:
     decimals = words.digits(metric)
     shown = words.number(row["value"], decimals)
     if shown == words.DASH:
-        return tag("abbr", words.DASH, title=words.UNDEFINED)
+        return tag("abbr", words.DASH, title=words.undefined(metric))
     ends = [words.number(row[end], decimals) for end in ("low", "high")]
     below = "–".join(ends) if words.DASH not in ends else "no interval"
     value = join([tag("b", shown), tag("span", "best", class_="best")]) if row["value"] == best else Html(shown)
@@ -173,7 +179,7 @@ def numbers(results: Results, name: str) -> Html:
     rows = results.rows(name)
     link = tag("a", f"tables/{name}.csv", href=f"tables/{name}.csv")
     if not rows:
-        return tag("p", "Its table is empty.", class_="note")
+        return Html("")  # the figure says so
     units = [f"{column.name}" for column in TABLES[name]]
     shown = table(
         list(units),

@@ -54,7 +54,7 @@ def _place(results: Results, site: str) -> Told:
     if ours is None:
         return Told(f"{where}, the federated model has not been judged.")
     if words.number(ours["value"]) == words.DASH:
-        return Told(f"{where}, {metric} is {words.UNDEFINED}.")
+        return Told(f"{where}, {metric} is {words.undefined(results.primary)}.")
     lead = f"{where}, the federated model reached {metric} {_reached(ours)}, n = {ours['n']:,} images."
     return Told(lead, _points(results, site))
 

@@ -157,10 +157,14 @@ def contrasting(colour: Any) -> str:
 
 
 def span(values: list[float], padding: float = 0.06, least: float = 0.0) -> tuple[float, float]:
-    """Give limits around the finite values, a little wider than they are and at least so wide."""
+    """Give limits around the finite values, a little wider than they are and at least so wide.
+
+    Where no value is negative, zero stays at the edge: no metric has a tick below it.
+    """
     finite = [value for value in values if value == value]
     if not finite:
         return 0.0, 1.0
     low, high = min(finite), max(finite)
     margin = max((high - low or abs(high) or 1.0) * padding, (least - high + low) / 2)
-    return low - margin, high + margin
+    below, above = low - margin, high + margin
+    return (max(below, -0.04 * above) if low >= 0 else below), above

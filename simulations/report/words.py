@@ -13,6 +13,14 @@ DASH = "–"
 UNDEFINED = "undefined: only one class, no foreground, or no image at this site"
 
 
+NO_DISTANCE = "undefined: on no image did both the expert and the model outline something"
+
+
+def undefined(metric: str) -> str:
+    """Say why a metric has no value."""
+    return NO_DISTANCE if metric == "hd95" else UNDEFINED
+
+
 def title(metric: str) -> str:
     """Name of a metric as readers know it."""
     try:

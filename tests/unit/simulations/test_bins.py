@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from simulations.report.bins import FEWEST, MOST_BINS, merged, wilson
+from simulations.report.bins import ENOUGH, FEWEST, PARTS, merged, wilson
 
 COUNTS = st.lists(st.integers(1, 400), min_size=1, max_size=15)
 
@@ -20,7 +20,7 @@ def table(counts: list[int]) -> list[dict[str, float]]:
 @given(COUNTS)
 def test_merging_loses_nothing_and_leaves_no_thin_bin(counts: list[int]):
     rows, bins = table(counts), merged(table(counts))
-    assert 1 <= len(bins) <= MOST_BINS
+    assert 1 <= len(bins) <= (PARTS if sum(counts) <= PARTS * ENOUGH else len(rows))
     assert sum(one.count for one in bins) == sum(counts)
     for key in ("confidence", "observed"):
         whole = sum(row["count"] * row[key] for row in rows)
@@ -38,6 +38,11 @@ def test_the_order_of_rows_does_not_matter(counts: list[int]):
 def test_a_heap_at_one_end_does_not_swallow_the_rest():
     assert [one.count for one in merged(table([5000, 40, 40, 40, 40, 40]))] == [5000, 40, 40, 40, 40, 40]
     assert [one.count for one in merged(table([5000, *[4] * 14]))] == [5000, 12, 12, 12, 20]
+
+
+def test_bins_that_hold_enough_stand_alone():
+    counts = [ENOUGH + index for index in range(15)]
+    assert [one.count for one in merged(table(counts))] == counts
 
 
 def test_nothing_makes_no_bin():

@@ -16,6 +16,7 @@ from simulations.report.headline import best_value
 from simulations.report.markup import VOID, Html, safe, tag
 from simulations.report.sections import header, headline_table, privacy_text
 from simulations.report.sentences import sentences, verdict
+from simulations.report.style import span
 from simulations.report.svg import FOLLOWS_PAGE
 from simulations.results import FEDERATED, HELD_OUT_MEAN, Results, load_results, save
 from simulations.tables import make_table
@@ -201,6 +202,14 @@ def test_many_held_out_sites_are_told_by_their_mean():
     told = sentences(made_results(held_out=4))
     assert told[0].lead.startswith("On average over the held-out sites")
     assert not any("leave one site out" in what for _, what in told[0].points)
+
+
+def test_axes_leave_no_room_below_zero_where_nothing_is_negative():
+    low, high = span([0.0, 0.0], least=0.04)
+    assert -0.05 * high < low < 0 < high, "room for half a marker, not for a tick"
+    assert span([0.5, 0.7]) == pytest.approx((0.488, 0.712))
+    assert span([-1.0, 1.0]) == pytest.approx((-1.12, 1.12))
+    assert span([float("nan")]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
