@@ -13,9 +13,16 @@ SHRINKS = 8
 """The deepest level is so many times smaller than the image."""
 
 
+SLOPE = 0.1
+"""Of the leaky ReLU on the negative side, where a plain ReLU dies: with few channels at full resolution the head then sees
+nothing but zeros and answers "background" for hundreds of steps (the slope is ours; Isensee et al. 2021 use 0.01)."""
+
+
 def double(inputs: int, outputs: int) -> nn.Sequential:
-    """Give two normalised 3x3 convolutions, each followed by a ReLU."""
-    return nn.Sequential(normalised(inputs, outputs), nn.ReLU(), normalised(outputs, outputs), nn.ReLU())
+    """Give two normalised 3x3 convolutions, each followed by a leaky ReLU."""
+    return nn.Sequential(
+        normalised(inputs, outputs), nn.LeakyReLU(SLOPE), normalised(outputs, outputs), nn.LeakyReLU(SLOPE)
+    )
 
 
 class Up(nn.Module):
