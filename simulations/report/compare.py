@@ -31,7 +31,12 @@ def compare_report(runs: Sequence[Results], folder: Path) -> Path:
     svg = svg_text(drawn)
     sections = [_headline(runs, metrics), _figure(runs, svg, metrics[0]), _methods(runs, metrics[0]), _settings(runs)]
     title = f"Comparison of {words.count(len(runs), 'run')}"
-    content = page(title, _header(runs, title), sections, "Consilium. This page stands alone.")
+    content = page(
+        title,
+        _header(runs, title),
+        sections,
+        "Consilium. This page stands alone. A research result, not for diagnosis.",
+    )
     with writing(folder):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         write_whole(folder / "figures" / "comparison.svg", svg.encode())

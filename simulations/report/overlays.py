@@ -20,6 +20,9 @@ MOST_SITES, MOST_EACH = 12, 3
 
 HEAT, EVEN = "inferno", 3.0
 """Brightest is so many times an even spread, or the image's most if that is more: a flat map stays dim."""
+FINEST = 180
+"""Pixels a side that a panel can show one by one."""
+
 MARGIN, PANEL, GAP, APART, ROW = 0.05, 0.93, 0.03, 0.2, 1.68
 """Left margin, side of a panel, gap inside a triple, gap between triples, height of a row; inches."""
 
@@ -33,9 +36,9 @@ def describe(results: Results) -> str:
     return (
         f"{words.count(shown, 'test image')} of the federated model, drawn by lot, those with a finding first, never "
         f"by what the model says. Three pictures each: the image; the expert's outline (solid) and, where the task is "
-        f"to segment, the model's (dashed); attention at {attention_sites} on the grey image, bright where it is densest, "
-        f"with the expert's outline. Inside the outline: share of all attention that falls there; lift: that share "
-        f"over the outline's share of the image, 1 is chance. Single images illustrate; they prove nothing."
+        f"to segment, the model's (dashed); attention at {attention_sites} on the grey image, bright where it is "
+        f"densest, with the expert's outline. Inside the outline: share of all attention that falls there; lift: that "
+        f"share over the outline's share of the image, 1 is chance. Single images illustrate; they prove nothing."
     )
 
 
@@ -80,13 +83,15 @@ def _triple(axis: Axes, overlay: Overlay, left: float, top: float) -> None:
     rows, columns = grey.shape
     high, wide = PANEL * rows / max(rows, columns), PANEL * columns / max(rows, columns)
     boxes = [(x, x + wide, top + high, top) for x in (left + k * (PANEL + GAP) for k in range(3))]
+    # Square pixels as they are; where a picture has more than the page can show, dropping some would thin vessels.
+    drawn = "nearest" if max(rows, columns) <= FINEST else "antialiased"
     for box, picture in zip(boxes, (colour, colour, grey), strict=True):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=box)
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=drawn, extent=box)
     lift = overlay.attention * overlay.attention.size
     strength = lift / max(float(lift.max()), EVEN)
     heat = colormaps[HEAT](strength)
     heat[..., 3] = 0.15 + 0.65 * strength
-    axis.imshow(heat, interpolation="nearest", extent=boxes[2])
+    axis.imshow(heat, interpolation=drawn, extent=boxes[2])
     _outline(axis, overlay.mask, boxes[1], ORANGE, "solid")
     _outline(axis, overlay.mask, boxes[2], "#ffffff", "solid")
     _outline(axis, overlay.prediction, boxes[1], SKY, "dashed")

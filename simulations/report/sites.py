@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.style import BLUE, GREEN, INK, MUTED, RULE, SKY, TINT, WIDTH, missing, styled
+from simulations.report.style import BLUE, GREEN, INK, MUTED, PAPER, RULE, SKY, TINT, WIDTH, missing, styled
 from simulations.results import Results
 
 TITLE = "Who took part"
@@ -41,7 +41,7 @@ def draw(results: Results) -> Figure:
     for part, colour, hatch in PARTS:
         amounts = [site[part]["images"] for site in sites]
         drawn = bars.barh(range(len(sites)), amounts, left=left, height=0.62, color=colour, hatch=hatch, label=part,
-                          edgecolor="white", linewidth=0.6)  # fmt: skip
+                          edgecolor=PAPER, linewidth=0.6)  # fmt: skip
         for patch, site in zip(drawn, sites, strict=True):
             if site["role"] == "held-out" and part != "test":
                 patch.set(facecolor=RULE, hatch="")

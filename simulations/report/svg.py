@@ -13,9 +13,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from simulations.report.style import INK, MUTED, PAPER, RC, RULE, TINT
+from simulations.report.style import BLUE, INK, MUTED, PAPER, RC, RULE, TINT
 
-FOLLOWS_PAGE = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper", TINT: "--tint"}
+FOLLOWS_PAGE = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    TINT: "--tint",
+    BLUE.lower(): "--federated",
+}
+"""Tone as it stands in the SVG to the page's; blue is too dark for a dark page."""
 
 
 def svg_text(figure: Figure) -> str:

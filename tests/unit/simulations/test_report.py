@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, RunFolderError
+from simulations import report
 from simulations.report import FIGURES, words
 from simulations.report.build import build_report
 from simulations.report.compare import cautions, compare_report, differing
@@ -294,3 +295,28 @@ def test_the_page_tells_title_and_pictures_once_and_at_its_head(tmp_path: Path):
     assert f"{len(results.overlays)} test images, without names" in seen
     assert results.record["data"]["licence"] in seen[: seen.index("In brackets")]
     assert "hold pictures" not in str(header(empty_results()))
+
+
+def test_words_stand_out_from_what_is_behind_them_by_day_by_night_and_in_print():
+    """WCAG 2.2: 4.5 to 1 for words, 3 to 1 for the federated model's marks."""
+    style = (Path(report.__file__).with_name("page.css")).read_text(encoding="utf-8")
+    roots = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    assert len(roots) == 3
+    behind = {"ink": ("paper", "back", "tint", "warn-back"), "muted": ("paper", "back", "tint"),
+              "accent": ("paper", "back", "tint"), "warn": ("warn-back", "paper")}  # fmt: skip
+    for root in roots:
+        tones = dict(re.findall(r"--([\w-]+): (#\w{6})", root))
+        for tone, others in behind.items():
+            assert all(contrast(tones[tone], tones[other]) >= 4.5 for other in others), tone
+        assert contrast(tones["federated"], tones["tint"]) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(tone: str) -> float:
+    parts = [int(tone[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
