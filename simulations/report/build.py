@@ -26,7 +26,8 @@ def build_report(results: Results, folder: Path) -> Path:
     code = record["code"]
     footer = (
         f"Consilium {code.get('version', '')}. Settings {record['config_digest'][:12]}, data "
-        f"{record['data']['digest'][:12]}, code {code.get('digest', '')[:12]}. The page stands alone. A research result, not for diagnosis."
+        f"{record['data']['digest'][:12]}, code {code.get('digest', '')[:12]}. The page stands alone. A research "
+        f"result, not for diagnosis."
     )
     path = folder / "report.html"
     with writing(folder):

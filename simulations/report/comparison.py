@@ -58,7 +58,7 @@ def draw(runs: Sequence[Results], metric: str) -> Figure:
         limits = span([row[end] for some in rows for row in some for end in ("low", "value", "high")], least=NARROWEST)
         for index, (axis, place) in enumerate(zip(axes, order, strict=True)):
             names = labels(runs) if index % 2 == 0 else [""] * len(runs)
-            axis.set_yticks(range(len(runs)), [words.shorten(name, 28) for name in names])
+            axis.set_yticks(range(len(runs)), [words.shorten(name, 25) for name in names])
             axis.set_ylim(len(runs) - 0.4, -0.6)
             axis.set_xlim(*limits)
             axis.set_title(words.shorten(place, 34))
