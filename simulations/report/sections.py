@@ -58,7 +58,7 @@ def _pictures(results: Results) -> Html:
     return tag(
         "p",
         start,
-        f" {many}, without names, with the expert's label or outline; {terms}",
+        f" {many} with the expert's label or outline; no name is attached, nor is one searched in the pixels; {terms}",
         class_="privacy",
         role="note",
     )

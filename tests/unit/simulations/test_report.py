@@ -292,7 +292,7 @@ def test_the_page_tells_title_and_pictures_once_and_at_its_head(tmp_path: Path):
     for said in notes:
         assert seen.count(said) == (2 if said == notes[0] else 1), "the title is also a setting"
     assert seen.index(notes[0]) < seen.index("In brackets")
-    assert f"{len(results.overlays)} test images, without names" in seen
+    assert f"{len(results.overlays)} test images with the expert's label or outline; no name is attached" in seen
     assert results.record["data"]["licence"] in seen[: seen.index("In brackets")]
     assert "hold pictures" not in str(header(empty_results()))
 
