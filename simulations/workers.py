@@ -176,7 +176,10 @@ def _serve(pipe: Connection, parents: Connection, handle: Handle) -> None:
         except (EOFError, OSError):
             return
         answer = _attempt(handle, request, lambda event: pipe.send_bytes(EVENT + event))
-        pipe.send_bytes(ANSWER + answer if isinstance(answer, bytes) else FAILED + _text(answer))
+        try:
+            pipe.send_bytes(ANSWER + answer if isinstance(answer, bytes) else FAILED + _text(answer))
+        except OSError:  # the parent has closed its end: nobody waits for this answer
+            return
 
 
 def _attempt(handle: Handle, request: bytes, emit: Emit) -> bytes | Exception:

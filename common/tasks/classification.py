@@ -159,7 +159,12 @@ class Multilabel:
 
 def _positive(setting: str, classes: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in setting.split(",") if name.strip()))
-    known = ", ".join(classes) or "none named"
+    known = ", ".join(classes)
+    if not classes:
+        raise ConfigError(
+            "task binary: the data set has no labels. Needed are classes; check `data.label`, or set `task.name` to "
+            "segmentation."
+        )
     if not names and len(classes) == 2:
         return (classes[1],)
     if not names:

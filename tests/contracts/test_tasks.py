@@ -177,7 +177,7 @@ def test_an_unknown_task_is_refused() -> None:
     ("name", "positive", "classes", "message"),
     [
         ("binary", "", CLASSES, "empty and the data set has 3 classes"),
-        ("binary", "", (), "none named"),
+        ("binary", "", (), "has no labels"),
         ("binary", "benign, malignent", CLASSES, "Did you mean 'malignant'"),
         ("multiclass", "", ("one",), "at least two"),
         ("multilabel", "", (), "names no finding"),
