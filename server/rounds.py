@@ -147,7 +147,7 @@ class RoundLoop:
             codes = ", ".join(f"{name}: {code}" for name, code in sorted(failures.items())) or "none answered"
             raise AggregationError(
                 f"{usable} usable updates came back and `cohort.quorum` is {self.config.cohort.quorum} ({codes}). "
-                f"The rounds before are saved; cure those sites and resume."
+                f"The rounds before are saved; cure those sites and resume.{_diverged(failures)}"
             )
 
     def _pool(self, checkpoint: Checkpoint, replies: Mapping[str, TrainReply | EvaluateReply]) -> dict[str, str]:
@@ -181,3 +181,9 @@ class RoundLoop:
             if sums:
                 values[name] = METRICS.load(name)().pooled(np.sum(sums, axis=0))
         return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def _diverged(failures: Mapping[str, str]) -> str:
+    if "update-not-finite" not in failures.values():
+        return ""
+    return " Updates that are not finite mean that training diverged: start anew with a lower `train.learning-rate`."

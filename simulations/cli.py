@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log every step, and each simulated site's own errors.")]
 
 
 @app.callback()
@@ -39,6 +40,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if it has begun.")] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Run an experiment: train, judge against the baselines, write the report.
@@ -50,16 +52,20 @@ def run(
 
     if resume and out is None:
         raise ConfigError("--resume is given without --out. Say which run to go on with: consilium resume RUN")
+    _log(verbose)
     conduct(load_experiment(experiment, changes or []), out, resume, as_json)
 
 
 @app.command()
 @answering
-def resume(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json = False) -> None:
+def resume(
+    run: Annotated[Path, typer.Argument(help="Run folder.")], verbose: Verbose = False, as_json: Json = False
+) -> None:
     """Go on with a run that was stopped or killed; the result is the same as without the stop."""
     from simulations.run_folder import read_settings
     from simulations.session import conduct
 
+    _log(verbose)
     conduct(read_settings(run), run, True, as_json)
 
 
@@ -135,6 +141,13 @@ def list_(
     from simulations.catalogue import print_parts
 
     print_parts(family, as_json)
+
+
+def _log(verbose: bool) -> None:
+    """Log warnings; all with `verbose`, for on this machine the sites are the user's own."""
+    from common.logs import set_up
+
+    set_up("DEBUG" if verbose else "WARNING")
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ moving arrays between processes. A single training spreads its sites over the wo
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from client.site import folder_name
+from common.errors import ConsiliumError
 from server.history import POOLED, RoundRecord
 from server.rounds import StopFlag, Stopped
 from simulations.display import Progress
@@ -60,12 +62,14 @@ def train_all(jobs: Sequence[Job], engine: str, workers: int | None, stop: StopF
         from simulations.ray_engine import train_on_ray
 
         for job in [job for job in jobs if len(job.plan.groups) > 1]:
-            train_on_ray(job.training, _observer(job, watch), stop, workers)
+            with _named(job):
+                train_on_ray(job.training, _observer(job, watch), stop, workers)
         jobs = [job for job in jobs if len(job.plan.groups) == 1]
     count = choose_workers(jobs[0].training.config, workers, len(jobs)) if jobs else 0
     if count < 2:
         for job in jobs:
-            train(job.training, _observer(job, watch), stop, workers)
+            with _named(job):
+                train(job.training, _observer(job, watch), stop, workers)
         return
     _farm(jobs, count, stop, watch)
 
@@ -91,7 +95,8 @@ def _farm(jobs: Sequence[Job], count: int, stop: StopFlag, watch: Watch) -> None
         if enough.is_set():
             return STOPPED
         try:
-            train(job.training, _observer(job, lambda progress: emit(_encode(progress))), enough, 0)
+            with _named(job):
+                train(job.training, _observer(job, lambda progress: emit(_encode(progress))), enough, 0)
         except Stopped:
             return STOPPED
         except Exception:
@@ -110,6 +115,19 @@ def _farm(jobs: Sequence[Job], count: int, stop: StopFlag, watch: Watch) -> None
             raise answer
     if STOPPED in answers:
         raise Stopped
+
+
+@contextmanager
+def _named(job: Job) -> Iterator[None]:
+    """Say which of many trainings an error belongs to, and where a site's own words are."""
+    try:
+        yield
+    except ConsiliumError as error:
+        text = f"training {label(job)}: {error}"
+        if ": internal" in text:
+            text += " What happened inside a site is not sent to the server; --verbose shows it on this machine."
+        error.args = (text,)
+        raise
 
 
 def label(job: Job) -> str:

@@ -406,3 +406,40 @@ def test_the_coordinators_settings_are_checked(tmp_path: Path) -> None:
         path.write_text(text)
         refused(call("check", path, of=server_app), code, said)
     refused(call("check", tmp_path / "none.toml", of=server_app), 3, "none.toml")
+
+
+# ---- what goes wrong inside a site ------------------------------------------------------------
+
+
+def test_a_training_that_diverges_is_named_with_what_to_do(tmp_path: Path) -> None:
+    words = arguments(
+        written(tmp_path / "data.npz"),
+        protocols="federated",
+        train__learning_rate=10,
+        train__optimizer="sgd",
+        rounds=20,
+    )
+    result = call("run", "phantom", *words, "--out", tmp_path / "run")
+    assert result.exit_code == 7
+    assert "error: training federated · seed 1: 0 usable updates" in result.stderr
+    assert "lower `train.learning-rate`" in result.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_inside_a_site_is_a_code_and_shows_itself_only_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("patient Miller has no liver")
+
+    monkeypatch.setattr("client.app.train_locally", broken)
+    words = arguments(written(tmp_path / "data.npz"), protocols="federated,local", workers=workers)
+    for more, seen in (([], False), (["--verbose"], True)):
+        result = call("run", "phantom", *words, "--out", tmp_path / f"run{seen}", *more)
+        assert result.exit_code == 7
+        assert "training federated · seed 1: 0 usable updates" in result.stderr
+        assert "internal" in result.stderr
+        assert "--verbose shows it" in result.stderr
+        assert result.stdout == ""
+        if not workers:  # the runner does not see what other processes write
+            assert ("Miller" in result.stderr) is seen
