@@ -87,7 +87,7 @@ class LocalGrid(Grid):
         sent = list(messages)
         for number, message in enumerate(sent):
             message.metadata.__dict__["_message_id"] = str(number)
-        answers = self._workers.run([_encode(message) for message in sent], timeout or 3600.0)
+        answers = self._workers.run(_Letters(sent), timeout or 3600.0)
         return [
             _decode(answer) if isinstance(answer, bytes) else Message(Error(code=2, reason=LOST), reply_to=message)
             for message, answer in zip(sent, answers, strict=True)
@@ -117,6 +117,19 @@ class LocalGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Refuse: use `send_and_receive`."""
         raise NotImplementedError("Use send_and_receive.")
+
+
+class _Letters:
+    """Messages as bytes, each made when it is sent: a round of many sites never holds as many copies of the arrays."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, index: int) -> bytes:
+        return _encode(self._messages[index])
 
 
 def train(

@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 
@@ -44,6 +44,14 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
 
 
+class Requests(Protocol):
+    """What to answer, by number. A request is taken when a worker is free for it, so it may be made only then."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> bytes: ...
+
+
 class Workers:
     """A pool. With `count` 0 the handler runs in this process, one request after another."""
 
@@ -56,12 +64,13 @@ class Workers:
         self._inline = count == 0
 
     def run(
-        self, requests: Sequence[bytes], timeout: float, on_event: Callable[[int, bytes], None] | None = None
+        self, requests: Requests, timeout: float, on_event: Callable[[int, bytes], None] | None = None
     ) -> list[Answer]:
         """Answer all requests, in their order: bytes, the error raised, or None when `timeout` seconds were over."""
         tell = on_event or (lambda index, event: None)
         if self._inline:
-            return [_attempt(self._handle, item, _teller(tell, index)) for index, item in enumerate(requests)]
+            indices = range(len(requests))
+            return [_attempt(self._handle, requests[index], _teller(tell, index)) for index in indices]
         self._answers: list[Answer] = [None] * len(requests)
         todo = [(index, TRIES) for index in reversed(range(len(requests)))]
         busy: dict[Connection, _Job] = {}

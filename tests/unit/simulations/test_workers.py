@@ -187,3 +187,23 @@ def test_every_error_of_the_platform_keeps_its_exit_code():
 
 def _all(kind):
     return [kind, *(each for child in kind.__subclasses__() for each in _all(child))]
+
+
+def test_a_request_is_made_when_a_worker_is_free_for_it():
+    made = []
+
+    class Requests:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            made.append(index)
+            return bytes([index])
+
+    seen = []
+    with Workers(2, lambda request, emit: emit(b"begun") or request) as pool:
+        answers = pool.run(Requests(), 30, lambda index, event: seen.append(len(made)))
+    assert answers == [bytes([index]) for index in range(6)]
+    assert sorted(made) == list(range(6))
+    # At the first event at most the two workers' requests are made, at the next at most one more, and so on.
+    assert all(count <= number + 2 for number, count in enumerate(seen))
