@@ -91,13 +91,13 @@ def _numbered(federation: Federation, node: Mapping[str, Any]) -> SiteData:
 
 
 def read_site_config(path: Path) -> SiteConfig:
-    """Read a hospital's TOML.
+    """Read a hospital's TOML; relative paths in it count from its own folder, wherever the client is started.
 
     Raises:
         ConfigError: It is missing, is no TOML, or has wrong keys or values.
     """
     try:
-        return SiteConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return _from_here(SiteConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))), path.parent)
     except OSError as error:
         raise ConfigError(f"the site file {path} cannot be read: {error.strerror}. Give the path of a TOML.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -105,6 +105,17 @@ def read_site_config(path: Path) -> SiteConfig:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigError(f"the site file {path} is wrong: {problems}. Needed are name, state and [data].") from None
+
+
+def _from_here(own: SiteConfig, folder: Path) -> SiteConfig:
+    data = dict(own.data)
+    if data.get("path"):
+        data["path"] = str(_whole(folder, Path(str(data["path"]))))
+    return own.model_copy(update={"state": _whole(folder, own.state), "data": data})
+
+
+def _whole(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).absolute()
 
 
 def merge(members: list[SiteData]) -> SiteData:

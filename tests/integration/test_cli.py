@@ -378,6 +378,19 @@ def test_a_site_that_is_ready_says_what_it_has(tmp_path: Path) -> None:
     assert "all train images are of one class (benign)" in call("check", single, of=site_app).stdout
 
 
+def test_paths_in_a_sites_file_count_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service is started from anywhere; what it keeps must lie where it lay before."""
+    (tmp_path / "hospital").mkdir()
+    written(tmp_path / "hospital" / "a.npz", one_site())
+    path = site_file(tmp_path / "hospital", Path("a.npz"), state="kept")
+    for place in (tmp_path, tmp_path / "hospital", Path("/")):
+        monkeypatch.chdir(place)
+        assert call("check", path, of=site_app).exit_code == 0
+    monkeypatch.chdir(tmp_path / "hospital")
+    assert call("check", path.name, of=site_app).exit_code == 0
+    assert sorted(each.name for each in tmp_path.rglob("kept")) == ["kept"]
+
+
 def test_a_site_that_is_not_ready_says_why(tmp_path: Path) -> None:
     good = written(tmp_path / "a.npz", one_site())
     refused(call("check", tmp_path / "none.toml", of=site_app), 3, "none.toml")
