@@ -193,7 +193,10 @@ class Headline:
         results = self.results
         order = places(results)
         fitting = max(1, (options.max_width - 21) // 14)
-        yield _headline_table(results, order[:fitting])
+        if order:
+            yield _headline_table(results, order[:fitting])
+        else:
+            yield Text("No method of this run has a place in the headline table; its matrix stands in the report.")
         if len(order) > fitting:
             yield Text(f"{words.count(len(order) - fitting, 'more column')} in the report.", style="dim")
         yield Text(privacy_text(results.record["privacy"]), style="bold")

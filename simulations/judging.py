@@ -74,6 +74,8 @@ class Court:
     def judge(self, cases: Sequence[Case]) -> None:
         """Judge what is new among `cases`."""
         todo = [case for case in dict.fromkeys(cases) if case not in self._verdicts]
+        if not todo:
+            return
 
         def answer(request: bytes, emit: Emit) -> bytes:
             return _encode(self._judge(todo[int(request)]))

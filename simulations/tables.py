@@ -39,7 +39,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "headline": (
         _METHOD,
         _SITE,
-        Column("role", "text", "in: the method trained on this site; held-out: it never saw it"),
+        Column("role", "text", "in: a source site of the study; held-out: no model of the method was trained on it"),
         _METRIC,
         _VALUE,
         _LOW,

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from simulations.display import MOST_BARS, Display, Progress, clock_text, headline
-from tests.made_results import made_results
+from tests.made_results import empty_results, made_results
 
 SITES = {"St. Anna": "source", "[bold]Riverside": "held-out"}
 
@@ -131,3 +131,12 @@ def test_the_final_table_fits_the_terminal(width: int):
     assert f"{ours['value']:.3f}" in text
     assert f"{ours['low']:.3f}–{ours['high']:.3f}" in text
     assert ("more column" in text) == (width < 200)
+
+
+def test_a_run_without_a_headline_says_where_its_matrix_is() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(headline(empty_results(), Path("runs/x/report.html")))
+    shown = console.export_text()
+    assert "No method of this run has a place in the headline table" in shown
+    assert "Privacy mechanism: none." in shown
+    assert "runs/x/report.html" in shown
