@@ -4,6 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.config import RunConfig, Scalar, run_config
+from common.config import DataSection, RunConfig, Scalar, run_config
 from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import DEVICES, choose_device
@@ -71,7 +72,7 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
         )
     federation = open_federation(config.data)
     if MEMBERS in node:
-        data = merge([_member(federation, name) for name in str(node[MEMBERS]).split("\n")])
+        data = _members(config.data, tuple(str(node[MEMBERS]).split("\n")), federation.data_digest)
     else:
         data = _numbered(federation, node)
     folder = node.get(STORE) or (f"{config.out}/sites" if config.out else "")
@@ -138,6 +139,16 @@ def merge(members: list[SiteData]) -> SiteData:
         val=concatenate([_qualified(member.val, member.name) for member in members]),
         test=concatenate([_qualified(member.test, member.name) for member in members]),
     )
+
+
+@lru_cache(maxsize=1)
+def _members(settings: DataSection, names: tuple[str, ...], data_digest: str) -> SiteData:
+    """Merge once for all seeds and runs of a process: the images of a merged site are a copy of all its members'.
+
+    `data_digest` is there so that data which changed are merged anew.
+    """
+    federation = open_federation(settings)
+    return merge([_member(federation, name) for name in names])
 
 
 def _member(federation: Federation, name: str) -> SiteData:

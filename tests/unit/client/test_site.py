@@ -91,6 +91,13 @@ def test_merging_keeps_every_image_and_tells_patients_of_two_sites_apart():
         }
 
 
+def test_the_seeds_of_a_study_share_the_images_of_a_merged_site():
+    opened = [open_site(small_config(seed=seed), {MEMBERS: "\n".join(SITES)}) for seed in (1, 2)]
+    assert opened[0].data.train.images is opened[1].data.train.images
+    other = open_site(small_config(data__seed=8), {MEMBERS: "\n".join(SITES)})
+    assert other.data.train.images is not opened[0].data.train.images
+
+
 def test_equal_names_at_two_sites_stay_two_patients(tmp_path):
     config = archive_config(write_tiny(tmp_path, sites=2))
     federation = open_federation(config.data)
