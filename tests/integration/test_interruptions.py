@@ -19,6 +19,7 @@ from simulations.trainer import training_folder
 from tests.federations import same_checkpoint
 from tests.studies import arguments, experiment, judged, written
 
+pytestmark = pytest.mark.slow  # each command starts Python and torch anew
 PLANS = ("federated", "local/Alpha", "local/Beta", "local/Gamma")
 SETTINGS = {"rounds": 8, "protocols": "federated,local"}
 CONSILIUM = [sys.executable, "-c", "from simulations.cli import main; main()"]
