@@ -16,8 +16,7 @@ from common.metrics import METRICS
 from common.models import MODELS
 from common.tasks import TASKS
 from server.strategies import STRATEGIES
-from simulations.experiment import EMBEDDED
-from simulations.experiment import Study as StudySettings
+from simulations.experiment import EMBEDDED, StudySettings
 from simulations.protocols import PROTOCOLS
 from simulations.report import FIGURES
 

@@ -29,7 +29,7 @@ LISTS = ("seeds", "protocols")
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Study(BaseModel):
+class StudySettings(BaseModel):
     """The part of an experiment that is no run setting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +63,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    study: Study
+    study: StudySettings
     config: RunConfig
 
     def seeded(self, seed: int) -> RunConfig:
@@ -112,7 +112,7 @@ def build(flat: Mapping[str, Any], folder: Path) -> Experiment:
     Raises:
         ConfigError: As `load_experiment`.
     """
-    study_keys = set(Study.model_fields)
+    study_keys = set(StudySettings.model_fields)
     known = [*study_keys, *default_values()]
     for key in flat:
         if key not in known:
@@ -120,7 +120,7 @@ def build(flat: Mapping[str, Any], folder: Path) -> Experiment:
     if "seed" in flat:
         raise ConfigError("setting 'seed' belongs to one training. In an experiment give a list: seeds = [1, 2, 3].")
     try:
-        study = Study.model_validate({key: value for key, value in flat.items() if key in study_keys})
+        study = StudySettings.model_validate({key: value for key, value in flat.items() if key in study_keys})
     except ValidationError as error:
         # A list is also called too short when its entries are wrong: that is no second mistake.
         problems = [item for item in error.errors() if item["type"] != "too_short" or not item["input"]]
