@@ -1,6 +1,7 @@
 """The researcher's commands. Heavy imports stand inside each, so that `--help` answers at once."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -152,4 +153,6 @@ def _log(verbose: bool) -> None:
 
 def main() -> None:
     """Run the command line."""
+    # Before torch is loaded: workers are forked, and a process that has started threads must not be.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     app()
