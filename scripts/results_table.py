@@ -1,7 +1,6 @@
 """Print the README's table of results from the tables in docs/results: `python scripts/results_table.py`."""
 
 import csv
-import json
 import math
 from pathlib import Path
 
@@ -12,13 +11,13 @@ METHODS = ("federated", "local only", "pooled", "best single site", "ensemble of
 def main() -> None:
     """Print one Markdown table per experiment, its primary metric at every site."""
     for folder in sorted(path.parent for path in RESULTS.glob("*/headline.csv")):
-        record = json.loads((folder / "run.json").read_text())
-        metric = record["metrics"][0]
         with (folder / "headline.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["metric"] == metric]
+            rows = list(csv.DictReader(file))
+        metric = rows[0]["metric"]  # the primary one stands first
+        rows = [row for row in rows if row["metric"] == metric]
         sites = list(dict.fromkeys(row["site"] for row in rows))
         cells = {(row["method"], row["site"]): row for row in rows}
-        print(f"**{folder.name}** ({metric}, {len(record['seeds'])} seeds, `consilium run {folder.name}`)\n")
+        print(f"**{folder.name}** ({metric}, {rows[0]['seeds']} seeds, `consilium run {folder.name}`)\n")
         print("| " + " | ".join(["method", *sites]) + " |\n|" + "---|" * (len(sites) + 1))
         for method in METHODS:
             if any(name == method for name, _ in cells):

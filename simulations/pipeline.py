@@ -159,7 +159,8 @@ class Run:
             "created": self.began["created"],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seeds": list(experiment.study.seeds),
-            "config": experiment.flat(),
+            # Without the folder: a report is passed on, and where the images lie concerns nobody else.
+            "config": {**experiment.flat(), "data.path": Path(experiment.config.data.path).name},
             "config_digest": experiment.digest(),
             "code": self.code,
             "data": data_record(study.federation, study.task),

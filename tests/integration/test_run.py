@@ -18,6 +18,7 @@ from simulations.cli import app
 from simulations.judging import Case, Court
 from simulations.protocols import PROTOCOLS
 from simulations.results import ALL_SOURCES, HELD_OUT_MEAN, SUMMARIES, WORST_SOURCE, Results, load_results
+from simulations.run_folder import read_settings
 from simulations.tables import TABLES
 from simulations.trainer import training_folder
 from tests.studies import HOSPITALS, arguments, experiment, judged, made_dataset, written
@@ -109,7 +110,9 @@ def test_privacy_is_said_aloud_in_every_output(finished: tuple[Path, dict[str, A
 
 def test_the_record_says_with_what_it_was_made(finished: tuple[Path, dict[str, Any], str], archive: Path) -> None:
     record = load_results(finished[0]).record
-    assert record["config"]["data.path"] == str(archive)
+    assert record["config"]["data.path"] == archive.name  # a report is passed on; folders stay at home
+    for name in ("run.json", "report.html"):
+        assert str(archive.parent) not in (finished[0] / name).read_text()
     assert {site["name"]: site["role"] for site in record["data"]["sites"]} == {
         "Alpha": "source",
         "Beta": "source",
@@ -124,8 +127,7 @@ def test_the_record_says_with_what_it_was_made(finished: tuple[Path, dict[str, A
 def test_the_table_follows_from_the_checkpoints(finished: tuple[Path, dict[str, Any], str]) -> None:
     """Slow twin: load a model, predict the test images one by one, count pairs."""
     folder, body, _ = finished
-    results = load_results(folder)
-    court = Court(folder, experiment(None, **_told(results)).config, 100, 0)
+    court = Court(folder, read_settings(folder).config, 100, 0)
     for site in HOSPITALS:
         (model,) = court.models(Case(1, ("federated",), site))
         data = court.data(site, "test")
@@ -137,11 +139,6 @@ def test_the_table_follows_from_the_checkpoints(finished: tuple[Path, dict[str, 
         ]
         (row,) = [row for row in body["table"] if _is(row, method="federated", site=site, metric="auroc")]
         assert row["value"] == pytest.approx(float(np.mean(pairs)))
-
-
-def _told(results: Results) -> dict[str, Any]:
-    keys = ("data.name", "data.path", "data.held-out", "data.image-size", "model.width")
-    return {key: results.record["config"][key] for key in keys}
 
 
 def _cpu() -> Any:
