@@ -15,7 +15,7 @@ SHRINKS = 8
 
 SLOPE = 0.1
 """Of the leaky ReLU on the negative side, where a plain ReLU dies: with few channels at full resolution the head then
-sees nothing but zeros and answers "background" for hundreds of steps. The slope is ours; Isensee et al. 2021 use 0.01."""
+sees nothing but zeros and answers "background" for hundreds of steps. Ours; Isensee et al. 2021 use 0.01."""
 
 
 def double(inputs: int, outputs: int) -> nn.Sequential:
