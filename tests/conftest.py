@@ -47,14 +47,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Undo what an entry point set up."""
+def _logging_untouched() -> Iterator[None]:
+    """Undo what an entry point set up, in this test or in a fixture that several tests share."""
     loggers = [logging.getLogger(name) for name in ("server", "client", "common", "simulations")]
-    before = [(logger.level, logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)  # also forgets which levels were found enabled
     yield
-    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
-        logger.level, logger.handlers, logger.propagate = level, handlers, propagate
-        logger.setLevel(level)  # also forgets which levels were found enabled
 
 
 @pytest.fixture

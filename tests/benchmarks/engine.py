@@ -1,7 +1,7 @@
 """What an engine costs: the same training by a bare loop, by our engine and by Flower on Ray, side by side.
 
 Variants run in turn, each in a fresh process, and ratios are taken within a repeat, so that a busy machine disturbs all
-alike. Bars (issue 2): rounds ≤ 1.15 × the loop's wall, start-up ≤ 3 s above the loop's, CPU ≤ 0.7 × Ray's.
+alike. Bars: rounds ≤ 1.15 × the loop's wall, start-up ≤ 3 s above the loop's, CPU ≤ 0.7 × Ray's.
 """
 
 import argparse
