@@ -47,13 +47,12 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
-def _logging_untouched() -> Iterator[None]:
+def _logging_untouched() -> None:
     """Undo what an entry point set up, in this test or in a fixture that several tests share."""
     loggers = [logging.getLogger(name) for name in ("server", "client", "common", "simulations")]
     for logger in loggers:
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.NOTSET)  # also forgets which levels were found enabled
-    yield
 
 
 @pytest.fixture
