@@ -11,6 +11,7 @@ from client.signature import measure
 from client.site import Site, open_site
 from client.store import Store
 from client.training import train as train_locally
+from common.allocator import keep_freed_memory
 from common.arrays import Arrays, load_arrays, model_arrays, update_between
 from common.attention.base import AttentionModel
 from common.config import ModelSection, RunConfig, run_config
@@ -110,7 +111,9 @@ def _open(context: Context) -> tuple[RunConfig, Site]:
 def _opened(run: tuple[tuple[str, object], ...], node: tuple[tuple[str, object], ...]) -> tuple[RunConfig, Site]:
     """Open a site once per process; its images stay in memory between rounds."""
     config = run_config(dict(run))
-    return config, open_site(config, dict(node))
+    site = open_site(config, dict(node))
+    keep_freed_memory()  # from here on the process trains and judges
+    return config, site
 
 
 def _model(config: RunConfig, site: Site, arrays: Arrays) -> AttentionModel:

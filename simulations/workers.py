@@ -19,6 +19,7 @@ from typing import Protocol, Self
 import torch
 
 import common.errors
+from common.allocator import keep_freed_memory
 from common.errors import ConsiliumError
 
 Emit = Callable[[bytes], None]
@@ -172,6 +173,7 @@ class _Worker:
 
 def _serve(pipe: Connection, parents: Connection, handle: Handle) -> None:
     parents.close()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker that outlived a killed parent would write into a run folder that a resume already works in.
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -11,6 +11,7 @@ import workload
 from client.evaluation import predict
 from client.signature import measure
 from client.training import train
+from common.allocator import keep_freed_memory
 from common.config import load_run_config
 from common.data.federation import open_federation
 from common.models.build import build_model
@@ -23,6 +24,7 @@ SIDE, BAR = 48, 0.10
 def run(folder: Path, repeats: int) -> dict[str, Any]:
     """Time training, judging and measuring at one site in turn, CPU seconds, for each model at the default settings."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every process that trains
     path = folder / "capture.npz"
     workload.write(path, workload.Size(sites=1, train=240, val=60))
     shares = {name: _share(path, name, repeats) for name in MODELS}

@@ -155,6 +155,8 @@ def _lines(table: dict[str, dict[str, float]], difference: float, given: argpars
         if figure in table[variant]:
             value = table[variant][figure]
             lines.append(f"{text}: {value:.3f}, bar {bar}: {'met' if value <= bar else 'MISSED'}")
+    if given.ray:
+        lines.append(f"CPU of the loop itself against Ray: {table['bare']['cpu_against_ray']:.3f}")
     return lines
 
 
