@@ -5,24 +5,12 @@ from typing import Annotated
 
 import typer
 
-from common.commands import answering, show_version
+from common.commands import answering, command_line
 
-app = typer.Typer(
-    name="consilium-site",
-    help="What a hospital runs: check that this site is ready to train along. Images never leave it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "consilium-site",
+    "What a hospital runs: check that this site is ready to train along. Images never leave it.",
 )
-
-
-@app.callback()
-def consilium_site(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """What a hospital runs: check that this site is ready to train along. Images never leave it."""
 
 
 @app.command()

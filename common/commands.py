@@ -1,11 +1,11 @@
-"""How every command of the platform ends: errors in three parts on stderr, an exit code that says which kind."""
+"""How every command line begins and ends: `--version`; errors in three parts on stderr, an exit code for each kind."""
 
 import functools
 import os
 import sys
 from collections.abc import Callable
 from importlib import metadata
-from typing import ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 
@@ -44,3 +44,24 @@ def show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"consilium {metadata.version('consilium-fl')}")
         raise typer.Exit
+
+
+def command_line(name: str, purpose: str) -> typer.Typer:
+    """Make a command line with `--help` and `--version`; its commands are added by the caller."""
+    app = typer.Typer(
+        name=name,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback(help=purpose)
+    def begin(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
+        ] = False,
+    ) -> None:
+        """Take the options that stand before a command."""
+
+    return app

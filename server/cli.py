@@ -6,24 +6,12 @@ from typing import Annotated
 
 import typer
 
-from common.commands import answering, show_version
+from common.commands import answering, command_line
 
-app = typer.Typer(
-    name="consilium-server",
-    help="What the coordinator runs: check the settings of a run before any hospital is asked to train.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "consilium-server",
+    "What the coordinator runs: check the settings of a run before any hospital is asked to train.",
 )
-
-
-@app.callback()
-def consilium_server(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """What the coordinator runs: check the settings of a run before any hospital is asked to train."""
 
 
 @app.command()

@@ -7,29 +7,16 @@ from typing import Annotated
 
 import typer
 
-from common.commands import answering, show_version
+from common.commands import answering, command_line
 from common.errors import ConfigError
 
-app = typer.Typer(
-    name="consilium",
-    help="Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "consilium",
+    "Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log every step, and each simulated site's own errors.")]
-
-
-@app.callback()
-def consilium(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen."""
 
 
 @app.command()
