@@ -1,6 +1,7 @@
 """What an attention site and its tensor must be; everything else is refused by name."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +12,25 @@ from common.errors import AttentionError
 
 SHAPES = {
     "channel-gate": "[B, C]",
-    "spatial-gate": "[B, 1, H, W]",
-    "attention-gate": "[B, 1, H, W]",
+    "spatial-gate": "[B, 1, *S]",
+    "attention-gate": "[B, 1, *S]",
+    "feature-gate": "[B, C, *S]",
+    "branch": "[B, M, C]",
     "self-attention": "[B, heads, N, N]",
+    "cross-attention": "[B, heads, N, M]",
+    "window": "[B, W, heads, n, n]",
+    "axial": "[B, L, heads, n, n]",
+    "neighbourhood": "[B, heads, N, K]",
+    "pooling": "[B, N] or [B, G, n]",
 }
+GATES = ("channel-gate", "spatial-gate", "attention-gate", "feature-gate")
+NEEDED: dict[str, tuple[str, ...]] = {
+    "self-attention": ("grid",),
+    "window": ("grid", "window"),
+    "axial": ("grid",),
+    "neighbourhood": ("grid", "window"),
+}
+"""What a kind cannot do without; its tensor is checked against it."""
 ROW_TOLERANCE = 0.02
 """How far from one the rows of a self-attention map may sum: bfloat16 rounds to 1/256."""
 
@@ -39,11 +55,12 @@ def check_sites(model: str, sites: Sequence[AttentionSite]) -> None:
                 f"attention site {site.name!r} of {model} is of kind {site.kind!r}. Allowed: {', '.join(SHAPES)}. "
                 f"Correct `kind` in `attention_sites`."
             )
-        if site.kind == "self-attention" and site.grid is None:
-            raise AttentionError(
-                f"attention site {site.name!r} of {model} has no token grid. Self-attention needs `grid` = (rows, "
-                f"columns); add it in `attention_sites`."
-            )
+        for field in NEEDED.get(site.kind, ()):
+            if getattr(site, field) is None:
+                raise AttentionError(
+                    f"attention site {site.name!r} of {model} has no {field}. Kind {site.kind} needs `{field}` = one "
+                    f"size per axis, such as (rows, columns); add it in `attention_sites`."
+                )
 
 
 def check_tensor(site: AttentionSite, output: Any) -> Tensor:
@@ -74,9 +91,9 @@ def value_bounds(site: AttentionSite, tensor: Tensor) -> Tensor:
     """
     low, high = torch.aminmax(tensor.float())
     one = torch.ones_like(low)
-    if site.kind != "self-attention":
+    if site.kind in GATES:
         return torch.stack([low, high, one, one])
-    rows = torch.aminmax(tensor.sum(-1, dtype=torch.float32))
+    rows = torch.aminmax(tensor.sum(1 if site.kind == "branch" else -1, dtype=torch.float32))
     return torch.stack([low, high, rows.min, rows.max])
 
 
@@ -94,22 +111,66 @@ def check_values(site: AttentionSite, bounds: Tensor) -> None:
         )
     if not (least >= 1 - ROW_TOLERANCE and most <= 1 + ROW_TOLERANCE):
         raise AttentionError(
-            f"attention site {site.name!r} has rows that sum to {least:.4g} up to {most:.4g}. Rows of a self-attention "
-            f"map sum to one; let `module` name the softmax, before any dropout."
+            f"attention site {site.name!r} has rows that sum to {least:.4g} up to {most:.4g}. Rows of kind "
+            f"{site.kind} sum to one; let `module` name the softmax, before any dropout."
         )
 
 
 def _tokens(site: AttentionSite) -> int:
-    rows, columns = site.grid or (0, 0)
-    return rows * columns + int(site.cls)
+    return math.prod(site.grid or (0,)) + int(site.cls)
 
 
 def _fits(site: AttentionSite, shape: tuple[int, ...]) -> bool:
-    if 0 in shape:
-        return False
-    if site.kind == "channel-gate":
-        return len(shape) == 2
-    if site.kind != "self-attention":
-        return len(shape) == 4 and shape[1] == 1
+    return 0 not in shape and _FITS[site.kind](site, shape)
+
+
+def _map_fits(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    return len(shape) in (4, 5) and shape[1] == 1
+
+
+def _tokens_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
     heads = site.heads or (shape[1] if len(shape) == 4 else 0)
     return shape[1:] == (heads, _tokens(site), _tokens(site))
+
+
+def _cross_fits(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    return (
+        len(shape) == 4
+        and site.heads in (0, shape[1])
+        and (site.grid is None or shape[2] == _tokens(site))
+        and (site.keys is None or shape[3] == math.prod(site.keys))
+    )
+
+
+def _windows_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    grid, window = site.grid or (), site.window or ()
+    count = math.prod(-(-side // step) for side, step in zip(grid, window, strict=True))
+    inside = math.prod(window)
+    return len(shape) == 5 and site.heads in (0, shape[2]) and shape[1::2] == (count, inside) and shape[4] == inside
+
+
+def _lines_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    grid = site.grid or (1,)
+    side = grid[site.axis]
+    lines = math.prod(grid) // side
+    return len(shape) == 5 and site.heads in (0, shape[2]) and (shape[1], *shape[3:]) == (lines, side, side)
+
+
+def _neighbours_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    wanted = (math.prod(site.grid or (0,)), math.prod(site.window or (0,)))
+    return len(shape) == 4 and site.heads in (0, shape[1]) and shape[2:] == wanted
+
+
+_FITS: dict[str, Callable[[AttentionSite, tuple[int, ...]], bool]] = {
+    "channel-gate": lambda site, shape: len(shape) == 2,
+    "spatial-gate": _map_fits,
+    "attention-gate": _map_fits,
+    "feature-gate": lambda site, shape: len(shape) in (4, 5),
+    "branch": lambda site, shape: len(shape) == 3 and shape[1] > 1,
+    "self-attention": _tokens_fit,
+    "cross-attention": _cross_fits,
+    "window": _windows_fit,
+    "axial": _lines_fit,
+    "neighbourhood": _neighbours_fit,
+    "pooling": lambda site, shape: len(shape) in (2, 3),
+}

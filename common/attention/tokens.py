@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from common.attention.base import AttentionSite
+from common.attention.base import AttentionSite, Grid
 from common.attention.histograms import TINY, head_divergence, normalised_entropy, soft_histogram
 from common.attention.pooling import pool_mass
 
@@ -97,9 +97,9 @@ def cls_row(rows: Tensor) -> Tensor:
     return (patches / patches.sum(-1, keepdim=True)).mean(1)
 
 
-def patch_distances(grid: tuple[int, int], device: torch.device) -> Tensor:
+def patch_distances(grid: Grid, device: torch.device) -> Tensor:
     """Give the distance between patch centres over the grid's diagonal, [P, P] in [0, 1], patches row by row."""
-    rows, columns = (torch.arange(size, device=device, dtype=torch.float32) for size in grid)
-    places = torch.cartesian_prod(rows, columns)
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in grid]
+    places = torch.cartesian_prod(*axes).reshape(-1, len(grid))
     apart = (places[:, None] - places[None]).square().sum(-1).sqrt()
-    return apart / max(1.0, math.hypot(grid[0] - 1, grid[1] - 1))
+    return apart / max(1.0, math.hypot(*(size - 1 for size in grid)))

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.attention.attention_gate import AttentionGate, resize
+from common.attention.attention_gate import AttentionGate
 from common.attention.base import AttentionModel, AttentionSite
+from common.attention.spatial import resize
 from common.config import ModelSection
 from common.models.group_norm import normalised
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.attention.attention_gate import AttentionGate, resize
+from common.attention.attention_gate import AttentionGate
+from common.attention.spatial import resize
 
 
 @pytest.mark.parametrize("coarse", [(6, 6), (3, 3)], ids=["same grid", "coarser gating"])

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from common.attention.attention_gate import AttentionGate, resize
+from common.attention.attention_gate import AttentionGate
 from common.attention.cbam import Cbam
+from common.attention.spatial import resize
 from common.attention.squeeze_excitation import SqueezeExcitation
 
 GOLDEN = Path(__file__).parents[5] / "shared" / "golden"
