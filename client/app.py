@@ -58,9 +58,11 @@ def train(message: Message, context: Context) -> Message:
     if site.data.role != "source":
         raise ProtocolError(f"site {site.name!r} is held out and never trains. Leave it out of the cohort.")
     model = _model(config, site, request.arrays)
-    signature = None
+    signature = health = None
     if request.measure:
-        signature = measure(model, site.data.train, config.attention, derive(config.seed, "signature", site.name))
+        signature, health = measure(
+            model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
+        )
     _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
     seed = derive(config.seed, "site", site.name, "round", request.round)
     trained = train_locally(model, site.task, site.data.train, config.train, seed, request.mu)
@@ -73,6 +75,7 @@ def train(message: Message, context: Context) -> Message:
         images=trained.images,
         loss_sum=trained.loss_sum,
         signature=signature,
+        health=health,
     )
     return Message(pack(body), reply_to=message)
 
@@ -87,9 +90,11 @@ def evaluate(message: Message, context: Context) -> Message:
         raise ProtocolError(f"split {request.split!r} is not known. Allowed are {', '.join(SPLITS)}.")
     data: Dataset = getattr(site.data, request.split)
     model = _model(config, site, request.arrays)
-    signature = None
+    signature = health = None
     if request.measure:
-        signature = measure(model, site.data.train, config.attention, derive(config.seed, "signature", site.name))
+        signature, health = measure(
+            model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
+        )
     _personalise(model, site, request.arrays, request.keep_local, up_to=request.round)
     loss = LossSum()
     predictions = predict([model], site.task, data, loss)
@@ -99,6 +104,7 @@ def evaluate(message: Message, context: Context) -> Message:
         loss_sum=loss.value,
         sums=metric_sums(site.task, predictions),
         signature=signature,
+        health=health,
     )
     return Message(pack(body), reply_to=message)
 

@@ -12,6 +12,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from common.arrays import Arrays
+from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
@@ -62,6 +63,7 @@ class TrainReply:
     images: int
     loss_sum: float
     signature: Signature | None = None
+    health: HealthSums | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +86,18 @@ class EvaluateReply:
     loss_sum: float
     sums: Arrays = field(default_factory=dict)
     signature: Signature | None = None
+    health: HealthSums | None = None
 
 
 Body = HelloRequest | Hello | TrainRequest | TrainReply | EvaluateRequest | EvaluateReply
 B = TypeVar("B", HelloRequest, Hello, TrainRequest, TrainReply, EvaluateRequest, EvaluateReply)
 
-# Which fields travel as arrays; all others are scalars or texts. `signature` is both: two arrays and two scalars.
+# Which fields travel as arrays; all others are scalars or texts. `signature` and `health` are both.
 ARRAY_FIELDS = {"arrays", "update", "sums"}
 TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
-SCHEMA, PATIENTS = "signature-schema", "signature-patients"
+SCHEMA, PATIENTS, HEALTH_NAMES = "signature-schema", "signature-patients", "health-names"
+MIXED = {"signature": {SCHEMA, PATIENTS}, "health": {HEALTH_NAMES}}
+"""Fields that may be absent, and the scalars that come with their arrays."""
 
 
 def pack(body: Body) -> RecordDict:
@@ -107,6 +112,10 @@ def pack(body: Body) -> RecordDict:
             if value is not None:
                 records[name] = _to_record({"total": value.total, "squares": value.squares})
                 plain.update({SCHEMA: value.schema, PATIENTS: value.patients})
+        elif name == "health":
+            if value is not None:
+                records[name] = _to_record({"counts": value.counts, "total": value.total, "squares": value.squares})
+                plain[HEALTH_NAMES] = json.dumps(value.names)
         elif name in TUPLE_FIELDS:
             plain[name] = json.dumps(value)
         else:
@@ -141,10 +150,10 @@ def unpack(records: RecordDict, kind: type[B]) -> B:
 def _surplus(kind: type[Any], records: RecordDict, plain: ConfigRecord) -> int:
     """Count what no field asked for: it could carry anything past whoever checks the fields."""
     names = {item.name for item in fields(kind)}
-    arrays = names & (ARRAY_FIELDS | {"signature"})
+    arrays = names & (ARRAY_FIELDS | set(MIXED))
     scalars = {"kind", "version", *(names - arrays)}
-    if "signature" in records:
-        scalars |= {SCHEMA, PATIENTS}
+    for name in arrays & set(MIXED) & set(records):
+        scalars |= MIXED[name]
     return len(set(records) - arrays - {"body"}) + len(set(plain) - scalars)
 
 
@@ -154,9 +163,10 @@ def _field(item: Field[Any], records: RecordDict, plain: ConfigRecord) -> Any:
         return _from_record(records.array_records[name])
     if name == "signature":
         return _signature(records.array_records[name], plain) if name in records else None
+    if name == "health":
+        return _health(records.array_records[name], plain) if name in records else None
     if name in TUPLE_FIELDS:
-        texts = json.loads(_typed(plain[name], str))
-        return tuple(_typed(text, str) for text in _typed(texts, list))
+        return _texts(plain[name])
     return _typed(plain[name], item.type)
 
 
@@ -165,6 +175,17 @@ def _signature(record: ArrayRecord, plain: ConfigRecord) -> Signature:
     if set(arrays) != {"total", "squares"} or any(array.dtype != np.float64 for array in arrays.values()):
         raise ValueError("a signature is two vectors of float64")
     return Signature(schema=_typed(plain[SCHEMA], str), patients=_typed(plain[PATIENTS], int), **arrays)
+
+
+def _health(record: ArrayRecord, plain: ConfigRecord) -> HealthSums:
+    arrays = _from_record(record)
+    if set(arrays) != {"counts", "total", "squares"} or any(array.dtype != np.float64 for array in arrays.values()):
+        raise ValueError("health sums are three arrays of float64")
+    return HealthSums(names=_texts(plain[HEALTH_NAMES]), **arrays)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_typed(text, str) for text in _typed(json.loads(_typed(value, str)), list))
 
 
 def _typed(value: Any, kind: Any) -> Any:

@@ -7,6 +7,8 @@ import numpy as np
 
 from common.arrays import Arrays, all_finite, misfit
 from common.attention.base import AttentionModel
+from common.attention.health import health_names
+from common.attention.health_sums import HealthSums
 from common.attention.schema import schema_of
 from common.attention.signature import Signature
 from common.messages import EvaluateReply, TrainReply
@@ -38,6 +40,13 @@ def sound_signatures(
     found = {name: reply.signature for name, reply in sorted(replies.items()) if reply.signature}
     codes = {name: code for name, signature in found.items() if (code := _problem(signature, model))}
     return {name: signature for name, signature in found.items() if name not in codes}, codes
+
+
+def sound_health(replies: Mapping[str, TrainReply | EvaluateReply], model: AttentionModel) -> dict[str, HealthSums]:
+    """Keep the health sums of this model's statistics that rest on patients; they only inform, so no code is given."""
+    names = health_names(model) if model.attention_sites else ()
+    found = {name: reply.health for name, reply in sorted(replies.items()) if reply.health}
+    return {name: sums for name, sums in found.items() if sums.names == names and sums.counts.sum() > 0}
 
 
 def sound_judgements(replies: Mapping[str, EvaluateReply]) -> tuple[dict[str, EvaluateReply], Codes]:

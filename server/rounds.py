@@ -25,8 +25,9 @@ from common.models.norms import norm_parameters
 from common.tasks.base import Task
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.exchange import Exchange
+from server.health import HealthMonitor
 from server.history import POOLED, History, RoundRecord
-from server.inspection import sound_judgements, sound_signatures, sound_updates
+from server.inspection import sound_health, sound_judgements, sound_signatures, sound_updates
 from server.sampling import draw_cohort
 from server.strategies.base import Strategy
 
@@ -58,6 +59,7 @@ class RoundLoop:
     folder: Path | None
     observe: Observer
     stop: StopFlag = field(default_factory=threading.Event)
+    monitor: HealthMonitor = field(default_factory=HealthMonitor)
 
     def run(self) -> Checkpoint:
         """Train until the last round and give the final state.
@@ -93,6 +95,8 @@ class RoundLoop:
                 f"history back, or start anew in another folder with `--out`."
             )
         for record in records:
+            for site, values in record.health.items():
+                self.monitor.remember(site, values)
             self.observe(record)
         return found
 
@@ -126,6 +130,9 @@ class RoundLoop:
         failures = self._pool(checkpoint, replies) | failures
         judged, unjudged = self._judge(checkpoint, measure=bool(every) and last)
         failures = self._pool(checkpoint, judged) | unjudged | failures
+        newest: dict[str, TrainReply | EvaluateReply] = {**replies}
+        newest |= {name: reply for name, reply in judged.items() if reply.health}
+        health, alarms = self._watch(number, newest)
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),
@@ -137,6 +144,8 @@ class RoundLoop:
             evaluation=self._metrics(judged),
             failures=failures,
             measured=measure or (bool(every) and last),
+            health=health,
+            alarms=alarms,
         )
 
     def _local(self) -> tuple[str, ...]:
@@ -158,6 +167,22 @@ class RoundLoop:
         if source:
             checkpoint.prior = pool(source)
         return codes
+
+    def _watch(
+        self, number: int, replies: Mapping[str, TrainReply | EvaluateReply]
+    ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]:
+        """Judge the attention's health at every site that measured it, and warn where something is past its bound."""
+        health: dict[str, dict[str, float]] = {}
+        alarms: dict[str, dict[str, str]] = {}
+        for site, sums in sound_health(replies, self.model).items():
+            found = self.monitor.look(site, sums)
+            health[site] = {family: round(item.value, 6) for family, item in found.items()}
+            for family, item in found.items():
+                if item.alarming:
+                    alarms.setdefault(site, {})[family] = item.statistic
+                    where = f"{item.statistic} is {item.value:.3g}, bound {item.bound:.3g}"
+                    log.warning("round %d, site %s: attention alarm %r: %s", number, site, family, where)
+        return health, alarms
 
     def _judge(self, checkpoint: Checkpoint, measure: bool) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
         request = EvaluateRequest(

@@ -98,7 +98,7 @@ def test_the_last_signatures_are_of_the_final_global_arrays(name, tmp_path):
         site = open_site(config, {MEMBERS: member})
         model = build_model(config.model, site.federation.channels, site.task.outputs, 32, config.seed)
         load_arrays(model, end.arrays)
-        found = measure(model, site.data.train, config.attention, derive(config.seed, "signature", member))
+        found = measure(model, site.data.train, config.attention, derive(config.seed, "signature", member))[0]
         assert found.total.tobytes() == end.signatures[member].total.tobytes()
         assert found.patients == end.signatures[member].patients == 2
 

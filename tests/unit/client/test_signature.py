@@ -26,7 +26,7 @@ def attention():
 def test_it_is_the_sum_over_patients_of_their_mean(make_model, make_data, attention):
     """Slow twin: one image at a time, mean per patient, then sums."""
     model, data = make_model(), make_data(21)
-    found = measure(model, data, attention(), seed=3)
+    found = measure(model, data, attention(), seed=3)[0]
     rows = [signatures(model, data.batch(np.array([row]), torch.device("cpu")).images)[0].numpy() for row in range(21)]
     means = [
         np.mean([rows[row] for row in np.flatnonzero(data.patients == patient)], axis=0)
@@ -41,29 +41,29 @@ def test_it_is_the_sum_over_patients_of_their_mean(make_model, make_data, attent
 def test_limits_and_seed_choose_the_patients(make_model, make_data, attention):
     model, data = make_model(), make_data(40)
     few = attention(patients=4, images_per_patient=1)
-    found = measure(model, data, few, seed=3)
+    found = measure(model, data, few, seed=3)[0]
     assert found.patients == 4
     chosen = data.subset(choose_images(data.patients, 1, 4, 3))
     assert len(chosen) == 4
-    whole = measure(model, chosen, attention(), seed=99)
+    whole = measure(model, chosen, attention(), seed=99)[0]
     np.testing.assert_allclose(found.total, whole.total, rtol=1e-6)
-    assert not np.array_equal(measure(model, data, few, seed=4).total, found.total)
-    assert np.array_equal(measure(model, data, few, seed=3).total, found.total)
+    assert not np.array_equal(measure(model, data, few, seed=4)[0].total, found.total)
+    assert np.array_equal(measure(model, data, few, seed=3)[0].total, found.total)
 
 
 def test_batches_do_not_matter(make_model, make_data, attention, monkeypatch):
     model, data = make_model(), make_data(21)
-    whole = measure(model, data, attention(), seed=3)
+    whole = measure(model, data, attention(), seed=3)[0]
     monkeypatch.setattr(signature, "BATCH", 4)
-    np.testing.assert_allclose(measure(model, data, attention(), seed=3).total, whole.total, rtol=1e-6)
+    np.testing.assert_allclose(measure(model, data, attention(), seed=3)[0].total, whole.total, rtol=1e-6)
 
 
 def test_the_model_is_left_as_it_was(make_model, make_data, attention):
     model = make_model(dropout=0.9).train()
     model.norm.eval()  # a mode of its own
     before, state = model_arrays(model), torch.get_rng_state()
-    first = measure(model, make_data(), attention(), seed=3)
-    assert np.array_equal(first.total, measure(model, make_data(), attention(), seed=3).total)
+    first = measure(model, make_data(), attention(), seed=3)[0]
+    assert np.array_equal(first.total, measure(model, make_data(), attention(), seed=3)[0].total)
     assert same_arrays(model_arrays(model), before)
     assert model.training
     assert not model.norm.training
@@ -74,4 +74,4 @@ def test_the_model_is_left_as_it_was(make_model, make_data, attention):
 def test_a_model_without_attention_has_none(make_model, make_data, attention):
     model = make_model()
     model.attention_sites = ()
-    assert measure(model, make_data(), attention(), seed=3) is None
+    assert measure(model, make_data(), attention(), seed=3)[0] is None

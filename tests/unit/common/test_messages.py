@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 from common.messages import (
@@ -46,7 +47,16 @@ def signatures(draw):
     return Signature(draw(text), draw(st.integers(0, 10**6)), draw(vectors), draw(vectors))
 
 
+@st.composite
+def health_sums(draw):
+    names = tuple(draw(st.lists(text, max_size=3)))
+    labels = draw(st.lists(st.integers(0, 1), min_size=1, max_size=6))
+    values = draw(hnp.arrays(np.float64, (len(labels), len(names)), elements=st.floats(0, 1)))
+    return HealthSums.of(names, 2, [f"p{i // 2}" for i in range(len(labels))], labels, values)
+
+
 signature = st.none() | signatures()
+health = st.none() | health_sums()
 BODIES = {
     HelloRequest: st.builds(HelloRequest, config_digest=text),
     Hello: st.builds(
@@ -63,11 +73,15 @@ BODIES = {
     TrainRequest: st.builds(
         TrainRequest, round=number, arrays=arrays, mu=real, keep_local=names, measure=st.booleans()
     ),
-    TrainReply: st.builds(TrainReply, site=text, update=arrays, images=number, loss_sum=real, signature=signature),
+    TrainReply: st.builds(
+        TrainReply, site=text, update=arrays, images=number, loss_sum=real, signature=signature, health=health
+    ),
     EvaluateRequest: st.builds(
         EvaluateRequest, round=number, arrays=arrays, split=text, keep_local=names, measure=st.booleans()
     ),
-    EvaluateReply: st.builds(EvaluateReply, site=text, images=number, loss_sum=real, sums=arrays, signature=signature),
+    EvaluateReply: st.builds(
+        EvaluateReply, site=text, images=number, loss_sum=real, sums=arrays, signature=signature, health=health
+    ),
 }
 KINDS = sorted(BODIES, key=lambda kind: kind.__name__)
 
@@ -82,7 +96,7 @@ def same(left, right) -> bool:
         return (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
     if isinstance(left, dict):
         return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, Signature):
+    if isinstance(left, Signature | HealthSums):
         return all(same(getattr(left, item.name), getattr(right, item.name)) for item in fields(left))
     return type(left) is type(right) and (left == right or left != left)  # NaN is the only value unlike itself
 

@@ -114,7 +114,7 @@ def test_a_subset_switches_only_its_layers(tokens_class, images):
     [
         ({"module": "spatail"}, r"submodule 'spatail', which does not exist. Did you mean 'spatial'\?"),
         ({"name": "se"}, "'se' twice"),
-        ({"kind": "self-attention"}, "has no token grid"),
+        ({"kind": "self-attention"}, "has no grid"),
         ({"kind": "gate"}, "of kind 'gate'. Allowed: channel-gate"),
     ],
 )
