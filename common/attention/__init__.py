@@ -9,5 +9,8 @@ ATTENTION = Registry(
         "cbam": "common.attention.cbam:Cbam",
         "attention-gate": "common.attention.attention_gate:AttentionGate",
         "self-attention": "common.attention.self_attention:SelfAttention",
+        "relative-position": "common.attention.relative_position:RelativePosition",
+        "window": "common.attention.window:WindowAttention",
+        "shifted-window": "common.attention.window:ShiftedWindowAttention",
     },
 )

@@ -1,0 +1,83 @@
+"""Self-attention layers against what the authors' code answers, where those outputs lie beside the repository.
+
+Names of weights on the left are ours, on the right theirs.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from common.attention.window import WindowAttention
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+
+
+@pytest.fixture
+def golden(request):
+    """Give (weights by original name, inputs and outputs, maps in call order) of one reference."""
+    folder = GOLDEN / request.param
+    if not (folder / "meta.json").is_file():
+        pytest.skip(f"reference outputs of {request.param} are not beside the repository")
+    spec = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    return fill.weights(folder), fill.tensors(folder), list(load_file(folder / "attn.safetensors").values())
+
+
+def close(got, expected):
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+class SwinBlock:
+    """What stands around the windows in the published model, from its weights."""
+
+    def __init__(self, weights, name):
+        self.weights, self.name = weights, name
+
+    def linear(self, tokens, part):
+        return F.linear(tokens, self.weights[f"{self.name}.{part}.weight"], self.weights[f"{self.name}.{part}.bias"])
+
+    def norm(self, tokens, part):
+        weight, bias = self.weights[f"{self.name}.{part}.weight"], self.weights[f"{self.name}.{part}.bias"]
+        return F.layer_norm(tokens, weight.shape, weight, bias)
+
+    def mlp(self, tokens):
+        return self.linear(F.gelu(self.linear(self.norm(tokens, "norm2"), "mlp.fc1")), "mlp.fc2")
+
+
+@pytest.mark.parametrize("golden", ["swin_unet_small"], indirect=True)
+@torch.no_grad()
+def test_window_and_shifted_window(golden):
+    """The first two blocks: windows of 2 in place, then shifted by 1."""
+    weights, tensors, maps = golden
+    name = "patch_embed"
+    tokens = F.conv2d(tensors["x"], weights[f"{name}.proj.weight"], weights[f"{name}.proj.bias"], stride=4)
+    tokens = SwinBlock(weights, name).norm(tokens.movedim(1, -1), "norm")
+    for index, shift in enumerate(((0, 0), (1, 1))):
+        name = f"layers.0.blocks.{index}"
+        block = SwinBlock(weights, name)
+        layer = WindowAttention(24, (2, 2), heads=2, shift=shift)
+        layer.load_state_dict(
+            {
+                "heads.qkv.weight": weights[f"{name}.attn.qkv.weight"],
+                "heads.qkv.bias": weights[f"{name}.attn.qkv.bias"],
+                "heads.proj.weight": weights[f"{name}.attn.proj.weight"],
+                "heads.proj.bias": weights[f"{name}.attn.proj.bias"],
+                "bias.table": weights[f"{name}.attn.relative_position_bias_table"],
+            }
+        )
+        assert count(layer) == sum(
+            value.numel() for key, value in weights.items() if key.startswith(f"{name}.attn.") and "index" not in key
+        )
+        mixed, found = layer.attend(block.norm(tokens, "norm1").movedim(-1, 1))
+        close(found[0], maps[index])
+        tokens = tokens + mixed.movedim(1, -1)
+        tokens = tokens + block.mlp(tokens)
