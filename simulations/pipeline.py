@@ -19,10 +19,10 @@ from simulations.judging import Case, Court
 from simulations.overlay import Overlay
 from simulations.protocols import Cast, local
 from simulations.record import data_record, environment_record, notes
-from simulations.results import Results, make_table, save
+from simulations.results import FEDERATED, Results, make_table, save
 from simulations.study import Study
 from simulations.tabulate import Tabulator
-from simulations.tabulate_training import distance_rows, history_rows
+from simulations.tabulate_training import distance_rows, health_rows, history_rows
 from simulations.trainer import Watch, train_all, training_folder
 
 
@@ -86,6 +86,7 @@ class Run:
             "calibration": [row for one in study.comparisons for row in tabulator.calibration(one)],
             "matrix": list(tabulator.matrix(self._references())) if "matrix" in chosen.protocols else [],
             "history": self._history(),
+            "health": self._health(),
         }
         rows |= self._distances()
         pictures = self._overlays(court)
@@ -131,6 +132,11 @@ class Run:
     def _history(self) -> list[dict[str, Any]]:
         jobs = self.study.jobs(self.folder)
         return [row for job in jobs for row in history_rows(job.plan.name, job.seed, History(job.folder).records())]
+
+    def _health(self) -> list[dict[str, Any]]:
+        """Of the federated model alone: a site's own model is watched by nobody."""
+        jobs = [job for job in self.study.jobs(self.folder) if job.plan.name == FEDERATED]
+        return [row for job in jobs for row in health_rows(job.plan.name, job.seed, History(job.folder).records())]
 
     def _distances(self) -> dict[str, list[dict[str, Any]]]:
         """ADD between the sites' attention under the federated model of the first seed."""

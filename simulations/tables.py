@@ -79,6 +79,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("js", "number", "Jensen-Shannon divergence over ln 2; NaN where the block is no distribution", "0 to 1"),
         Column("w", "number", "distance: transport for histograms and maps, mean absolute difference else", "0 to 1"),
     ),
+    "health": (
+        _METHOD,
+        Column("seed", "count", "seed of the training"),
+        Column("round", "count", "round in which it was measured, from 1", "rounds"),
+        _SITE,
+        Column("family", "text", "saturation, collapse, sink, border or shortcut"),
+        Column("value", "number", "the site's worst statistic of the family", "0 to 1"),
+        Column("alarm", "text", "the statistic past its bound; empty where all is well"),
+    ),
     "calibration": (
         _METHOD,
         _SITE,

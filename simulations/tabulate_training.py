@@ -1,4 +1,4 @@
-"""From trainings to tables: learning curves, and how far the sites' attention lies apart."""
+"""From trainings to tables: learning curves, health of the attention, and how far the sites' attention lies apart."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +23,22 @@ def history_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator
             name = "all sources (pooled)" if site == POOLED else site
             for metric, value in metrics.items():
                 yield {**row, "site": name, "split": "val", "metric": metric, "value": value}
+
+
+def health_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
+    """What each measuring round says of the attention's health, per site and family."""
+    for record in records:
+        for site, values in record.health.items():
+            for family, value in values.items():
+                yield {
+                    "method": method,
+                    "seed": seed,
+                    "round": record.round,
+                    "site": site,
+                    "family": family,
+                    "value": value,
+                    "alarm": record.alarms.get(site, {}).get(family, ""),
+                }
 
 
 def distance_rows(schema: Schema, signatures: dict[str, Signature]) -> tuple[list[Row], list[Row]]:

@@ -56,6 +56,7 @@ def made_results(
             "history": make_table("history", _history(rng, sources, metrics[0], rounds)),
             "add": make_table("add", _add(rng, sources)),
             "add_blocks": make_table("add_blocks", _blocks(rng, sources)),
+            "health": make_table("health", _health(rng, sites)),
             "calibration": make_table("calibration", _calibration(rng, sites)),
             "differences": make_table("differences", _differences(rng, headline)),
         },
@@ -155,6 +156,24 @@ def _history(rng: np.random.Generator, sources: tuple[str, ...], metric: str, ro
                     rows.append({**common, "split": "val", "metric": metric, "value": float(rise)})
                     rows.append({**common, "split": "train", "metric": "loss", "value": float(1.3 * (1 - rise))})
     return rows
+
+
+def _health(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": "federated",
+            "seed": seed,
+            "round": round_,
+            "site": site,
+            "family": family,
+            "value": float(rng.random()),
+            "alarm": "stage3.se/corner-ne" if (family, site) == ("shortcut", sites[0]) and round_ > 6 else "",
+        }
+        for seed in (1, 2)
+        for round_ in (6, 11, 12)
+        for site in sites
+        for family in ("saturation", "border", "shortcut")
+    ]
 
 
 def _add(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, Any]]:

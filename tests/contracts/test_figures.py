@@ -190,6 +190,16 @@ def test_add_shows_the_table(made: Results, drawn):
         assert dots[block] == [row["w"] for row in made.rows("add_blocks", block=block)]
 
 
+def test_health_shows_the_last_round_and_every_alarm(made: Results, drawn):
+    said = texts(drawn("health"))
+    for site in made.sites():
+        for family in ("saturation", "border", "shortcut"):
+            rows = made.rows("health", site=site, family=family, round=12)
+            value = f"{fmean(row['value'] for row in rows):.2f}"
+            alarm = any(row["alarm"] for row in rows)
+            assert (f"{value}  round 11, 12" if alarm else value) in said
+
+
 def test_sites_show_the_record(made: Results, drawn):
     figure = drawn("sites")
     widths = [patch.get_width() for axis in figure.axes for bars in axis.containers for patch in bars]
