@@ -12,5 +12,7 @@ ATTENTION = Registry(
         "relative-position": "common.attention.relative_position:RelativePosition",
         "window": "common.attention.window:WindowAttention",
         "shifted-window": "common.attention.window:ShiftedWindowAttention",
+        "axial": "common.attention.axial:AxialAttention",
+        "gated-axial": "common.attention.gated_axial:GatedAxialAttention",
     },
 )

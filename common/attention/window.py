@@ -64,7 +64,7 @@ class WindowAttention(AttentionLayer):
             return biased.masked_fill(~seen, -math.inf)
 
         mixed, maps = look(self.heads, self.maps, partition(last, self.window), close)
-        return torch.roll(merge(mixed, grid, self.window), shift, axes).movedim(-1, 1), maps
+        return torch.roll(merge(mixed, grid, self.window), shift, axes).movedim(-1, 1).contiguous(), maps
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix inside the windows."""

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 
+from common.attention.axis import AxisAttention, Places
 from common.attention.window import WindowAttention
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
@@ -81,3 +83,58 @@ def test_window_and_shifted_window(golden):
         close(found[0], maps[index])
         tokens = tokens + mixed.movedim(1, -1)
         tokens = tokens + block.mlp(tokens)
+
+
+class Affine(nn.Module):
+    """Batch normalisation at evaluation, from the running statistics of the published weights."""
+
+    def __init__(self, weights, name):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weights[f"{name}.weight"]), nn.Parameter(weights[f"{name}.bias"])
+        self.mean, self.variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+
+    def forward(self, features):
+        axes = (-1, *[1] * (features.ndim - 2))
+        scale = self.weight / (self.variance + 1e-5).sqrt()
+        return (features - self.mean.view(axes)) * scale.view(axes) + self.bias.view(axes)
+
+
+def axis_with(weights, places):
+    """Our layer along the first axis. Theirs numbers offsets from key to query, ours from query to key: tables turn."""
+    layer = AxisAttention(16, 2, axis=0, heads=4, places=places, norm=lambda channels: nn.Identity())
+    layer.norm, layer.balance, layer.norm_out = (Affine(weights, f"bn_{n}") for n in ("qkv", "similarity", "output"))
+    with torch.no_grad():
+        layer.qkv.weight.copy_(weights["qkv_transform.weight"][..., None])
+        if places is not None:
+            tables = weights["relative"].flip(1).split([2, 2, 4])
+            for part, table in zip((places.query, places.key, places.value), tables, strict=True):
+                part.table.copy_(table)
+    return layer
+
+
+@pytest.mark.parametrize("golden", ["axial_attention", "axial_attention_deeplab"], indirect=True)
+@torch.no_grad()
+def test_axial(golden):
+    weights, tensors, maps = golden
+    layer = axis_with(weights, Places(4, span=8))
+    assert count(layer) == 784
+    mixed, found = layer.attend(tensors["x"])
+    close(mixed, tensors["y"])
+    close(found.flatten(0, 1), maps[0])
+
+
+@pytest.mark.parametrize("golden", ["axial_attention_wopos"], indirect=True)
+@torch.no_grad()
+def test_axial_without_places(golden):
+    weights, tensors, maps = golden
+    layer = axis_with(weights, None)
+    assert count(layer) == 616
+    mixed, found = layer.attend(tensors["x"])
+    close(mixed, tensors["y"])
+    close(found.flatten(0, 1), maps[0])
+
+
+def test_gated_axial_has_the_published_number_of_parameters():
+    layer = AxisAttention(16, 2, 0, 4, Places(4, 8, gated=True), nn.BatchNorm2d)
+    layer.balance = nn.BatchNorm2d(12)
+    assert count(layer) == 788
