@@ -14,5 +14,10 @@ ATTENTION = Registry(
         "shifted-window": "common.attention.window:ShiftedWindowAttention",
         "axial": "common.attention.axial:AxialAttention",
         "gated-axial": "common.attention.gated_axial:GatedAxialAttention",
+        "linear": "common.attention.linear:LinearAttention",
+        "top-k": "common.attention.top_k:TopKAttention",
+        "sparsemax": "common.attention.sparsemax:SparsemaxAttention",
+        "entmax": "common.attention.entmax:EntmaxAttention",
+        "local-global": "common.attention.local_global:LocalGlobalAttention",
     },
 )
