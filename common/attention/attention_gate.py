@@ -5,15 +5,15 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from common.attention.base import AttentionLayer, AttentionSite, Grid, Inputs
-from common.attention.spatial import CONVOLUTIONS, blank, one_group, resize
+from common.attention.spatial import CONVOLUTIONS, Norm, blank, one_group, resize
 
 
 class AttentionGate(AttentionLayer):
     """Keep the positions of `features` that the gating signal supports.
 
     `gate` is the submodule whose output is the attention tensor, on a grid half as fine as the features. GroupNorm
-    before the ReLU stands for the BatchNorm of published code, so that no statistic crosses images; the gated features
-    pass no further convolution.
+    before the ReLU stands for the BatchNorm of published code, so that no statistic crosses images. The gated features
+    pass no further convolution, unless `project` names the norm that follows one (the W of published code).
 
     Shapes: features [B, C, *S], gating [B, G, *s] -> gated [B, C, *S], gates [B, 1, *(S // 2)] in (0, 1).
     Source: Oktay et al. 2018, "Attention U-Net: Learning Where to Look for the Pancreas", eq. 1-2 (additive form).
@@ -21,14 +21,23 @@ class AttentionGate(AttentionLayer):
 
     takes: ClassVar[Inputs] = "skip"
 
-    def __init__(self, channels: int, gating: int | None = None, inner: int | None = None, dims: int = 2) -> None:
+    def __init__(
+        self,
+        channels: int,
+        gating: int | None = None,
+        inner: int | None = None,
+        dims: int = 2,
+        norm: Norm = one_group,
+        project: Norm | None = None,
+    ) -> None:
         super().__init__()
         inner = inner or max(4, channels)
         conv = CONVOLUTIONS[dims]
         self.theta = conv(channels, inner, 2, stride=2, bias=False)
         self.phi = conv(gating or channels, inner, 1)
-        self.norm: nn.Module = one_group(inner)
+        self.norm: nn.Module = norm(inner)
         self.gate = nn.Sequential(nn.ReLU(), conv(inner, 1, 1), nn.Sigmoid())
+        self.project = nn.Sequential(conv(channels, channels, 1), project(channels)) if project else nn.Identity()
 
     @classmethod
     def build(cls, channels: int, grid: Grid, other: int = 0) -> Self:
@@ -46,7 +55,7 @@ class AttentionGate(AttentionLayer):
         features = blank(features, mask)
         fine: Tensor = self.theta(features)
         gates: Tensor = self.gate(self.norm(fine + resize(self.phi(gating), fine)))
-        return features * resize(gates, features), gates
+        return self.project(features * resize(gates, features)), gates
 
     def forward(self, features: Tensor, gating: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gate the positions."""

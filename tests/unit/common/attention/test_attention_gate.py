@@ -52,3 +52,18 @@ def test_resize_keeps_a_constant_and_is_the_identity_at_equal_size():
     images = torch.full((1, 1, 3, 3), 0.7)
     torch.testing.assert_close(resize(images, torch.zeros(1, 1, 8, 5)), torch.full((1, 1, 8, 5), 0.7))
     assert resize(images, torch.zeros(2, 4, 3, 3)) is images
+
+
+def test_a_last_convolution_comes_only_if_asked_for_and_after_the_same_draws():
+    torch.manual_seed(5)
+    plain = AttentionGate(4)
+    torch.manual_seed(5)
+    projected = AttentionGate(4, project=lambda channels: nn.GroupNorm(1, channels))
+    assert [key for key in projected.state_dict() if key not in plain.state_dict()] == [
+        f"project.{place}.{leaf}" for place in (0, 1) for leaf in ("weight", "bias")
+    ]
+    for key, value in plain.state_dict().items():
+        assert torch.equal(projected.state_dict()[key], value)
+    features, gating = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)
+    after = projected.project(plain(features, gating))
+    torch.testing.assert_close(projected(features, gating), after, atol=0, rtol=0)
