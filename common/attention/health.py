@@ -3,6 +3,7 @@
 Measured on the images that the signature rests on, in the same forward pass (`HealthMeter` listens around it).
 """
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.attention.base import AttentionModel, AttentionSite
+from common.attention.blocks import CHUNK
 from common.attention.gates import CLOSED, OPEN
 from common.attention.health_sums import HealthSums
-from common.attention.histograms import TINY, normalised_entropy
+from common.attention.histograms import TINY
 from common.attention.pooling import pool_mass
 from common.attention.recorder import Recorder
 from common.attention.tokens import cls_row
@@ -60,17 +62,20 @@ def saturation(gates: Tensor) -> Tensor:
 
 
 def collapse(rows: Tensor) -> Tensor:
-    """One less the rows' normalised entropy, of the head where it is greatest: 0 looks everywhere, 1 at one place.
+    """One less the rows' entropy over log N, of the head where it is least: 0 looks everywhere, 1 at one place.
+
+    The entropy is Rényi's of order 2, -log Σ p²: one logarithm per row, where Shannon's takes one per entry, which cost
+    as much as the rest of a transformer's measurement. It is at most Shannon's, and both are extreme together.
 
     Shapes: [B, n] or [B, G, n] (pooling), [B, heads, N, M], [B, W, heads, n, n] -> [B].
     """
-    entropy = normalised_entropy(rows)
+    entropy = -rows.square().sum(-1).clamp_min(TINY).log() / math.log(max(rows.shape[-1], 2))
     if rows.ndim >= 4:
         heads = rows.ndim - 3
         entropy = entropy.transpose(1, heads).flatten(2).mean(2).amin(1)
     else:
         entropy = entropy.reshape(len(rows), -1).mean(1)
-    return 1 - entropy
+    return (1 - entropy).clamp(0, 1)
 
 
 def branch_collapse(weights: Tensor) -> Tensor:
@@ -168,24 +173,31 @@ class HealthMeter:
     def _keep(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
-                batch, channels = output.shape[:2]
-                coarse = pool_mass(output.detach().float().abs().flatten(0, 1), CELLS)
-                self._active[name] = coarse.reshape(batch, channels, CELLS, CELLS)
+                self._active[name] = output.detach()
 
         return hook
 
     def _reduce(self, site: AttentionSite, tensor: Tensor) -> Tensor:
-        tensor = tensor.detach().float()
+        tensor = tensor.detach()
+        scaled = self._active.pop(site.name, None)
+        images = max(1, CHUNK.get(tensor.device.type, CHUNK["cpu"]) // tensor[0].numel())
+        parts = [
+            self._part(site, part.float(), None if scaled is None else scaled[start : start + images])
+            for start, part in zip(range(0, len(tensor), images), torch.split(tensor, images), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _part(self, site: AttentionSite, tensor: Tensor, scaled: Tensor | None) -> Tensor:
         columns = [_OWN[site.kind](tensor)[:, None]]
         if site.kind == "self-attention":
             columns.append(sink(tensor)[:, None])
         if _has_place(site):
-            columns.append(placed_mass(self._map(site, tensor)))
+            columns.append(placed_mass(self._map(site, tensor, scaled)))
         return torch.cat(columns, 1)
 
-    def _map(self, site: AttentionSite, tensor: Tensor) -> Tensor:
-        if site.kind == "channel-gate":
-            return torch.einsum("bc,bchw->bhw", tensor, self._active.pop(site.name))
+    def _map(self, site: AttentionSite, tensor: Tensor, scaled: Tensor | None) -> Tensor:
+        if scaled is not None:
+            return torch.einsum("bc,bchw->bhw", tensor, scaled.float().abs())
         if site.kind == "self-attention":
             patches = cls_row(tensor) if site.cls else tensor.mean((1, 2))
             return patches.reshape(-1, *(site.grid or ()))
