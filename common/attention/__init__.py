@@ -26,5 +26,8 @@ ATTENTION = Registry(
         "sparsemax": "common.attention.sparsemax:SparsemaxAttention",
         "entmax": "common.attention.entmax:EntmaxAttention",
         "local-global": "common.attention.local_global:LocalGlobalAttention",
+        "criss-cross": "common.attention.criss_cross:CrissCross",
+        "pooled-keys": "common.attention.pooled_keys:PooledKeys",
+        "transposed": "common.attention.transposed:TransposedAttention",
     },
 )

@@ -13,6 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.attention.axis import AxisAttention, Places
+from common.attention.criss_cross import CrissCross, cross_scores, mix
+from common.attention.pooled_keys import PooledKeys
+from common.attention.transposed import TransposedAttention
 from common.attention.window import WindowAttention
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
@@ -138,3 +141,70 @@ def test_gated_axial_has_the_published_number_of_parameters():
     layer = AxisAttention(16, 2, 0, 4, Places(4, 8, gated=True), nn.BatchNorm2d)
     layer.balance = nn.BatchNorm2d(12)
     assert count(layer) == 788
+
+
+@pytest.mark.parametrize("golden", ["crisscross_attention"], indirect=True)
+@torch.no_grad()
+def test_criss_cross(golden):
+    """Theirs takes softmax over the rows of queries, and counts the own place twice; the rest is as published.
+
+    So our scores give their map once the own place is put back and their axis is taken, and our sum gives their answer.
+    """
+    weights, tensors, maps = golden
+    layer = CrissCross(16)
+    names = [f"{name}_conv" for name in ("query", "key", "value")]
+    layer.load_state_dict(
+        {
+            "qkv.weight": torch.cat([weights[f"{name}.weight"] for name in names]),
+            "qkv.bias": torch.cat([weights[f"{name}.bias"] for name in names]),
+            "scale.gate": weights["gamma"],
+        }
+    )
+    assert count(layer) == 341
+    query, key, value = layer._split(tensors["x"], None)
+    scores = cross_scores(query, key)
+    own = (query * key).sum(1)[..., None]
+    found = F.softmax(torch.where(scores.isinf(), own, scores), 1)
+    close(found, maps[0])
+    close(tensors["x"] + layer.scale(mix(found, value)), tensors["y"])
+
+
+@pytest.mark.parametrize("golden", ["medvit_emhsa"], indirect=True)
+@torch.no_grad()
+def test_pooled_keys(golden):
+    weights, tensors, maps = golden
+    layer = PooledKeys(64, heads=2, run=4, norm=lambda channels: Affine(weights, "norm"))
+    layer.load_state_dict(
+        {
+            "query.weight": weights["q.weight"],
+            "query.bias": weights["q.bias"],
+            "key_value.weight": torch.cat([weights["k.weight"], weights["v.weight"]]),
+            "key_value.bias": torch.cat([weights["k.bias"], weights["v.bias"]]),
+            "proj.weight": weights["proj.weight"],
+            "proj.bias": weights["proj.bias"],
+        },
+        strict=False,  # the normalisation has its own already
+    )
+    assert count(layer) == 16768
+    mixed, found = layer.attend(tensors["x"])
+    close(mixed, tensors["y"])
+    close(found, maps[0])
+
+
+@pytest.mark.parametrize("golden", ["cddfuse_base_attention"], indirect=True)
+@torch.no_grad()
+def test_transposed(golden):
+    weights, tensors, maps = golden
+    layer = TransposedAttention(16, heads=4)
+    layer.load_state_dict(
+        {
+            "scale.scale": weights["scale"].flatten(),
+            "qkv.weight": weights["qkv1.weight"],
+            "near.weight": weights["qkv2.weight"],
+            "proj.weight": weights["proj.weight"],
+        }
+    )
+    assert count(layer) == 21764
+    mixed, found = layer.attend(tensors["x"])
+    close(mixed, tensors["y"])
+    close(found, maps[0])
