@@ -5,13 +5,17 @@ ours (left). Sizes come from the reference, so that others of the same class nee
 """
 
 import pytest
+import torch
 from torch import nn
 
 from common.attention.attention_gate import AttentionGate
 from common.attention.cbam import Cbam
 from common.attention.cse import ChannelExcitation
 from common.attention.eca import EfficientChannelAttention
+from common.attention.non_local import NonLocal
+from common.attention.residual_attention import ResidualAttention
 from common.attention.scse import ConcurrentExcitation
+from common.attention.selective_kernel import Branches, SelectiveKernel
 from common.attention.spatial import CONVOLUTIONS, resize
 from common.attention.squeeze_excitation import SqueezeExcitation
 from common.attention.sse import SpatialExcitation
@@ -63,6 +67,113 @@ def attention_gate_at_full_size(sizes):
     return layer
 
 
+def non_local(sizes):
+    inner, channels = sizes.shapes["theta.weight"][:2]
+    return NonLocal(channels, inner, sizes.dims, "phi.0.weight" in sizes.shapes, BatchNorm, key_bias=True)
+
+
+def selective_kernel(sizes):
+    """Theirs splits the channels among the branches unless told not to."""
+    split = "split_input=False" not in sizes.call
+    channels = sizes.inputs["x"][1]
+    count = sum(key.endswith(".conv.weight") for key in sizes.shapes)
+    groups = channels // (count if split else 1) // sizes.shapes["paths.0.conv.weight"][1]
+    branches = Branches(count, groups, sizes.shapes["attn.fc_reduce.weight"][0], split)
+    return SelectiveKernel(channels, branches, sizes.dims, BatchNorm)
+
+
+def selective_kernel_of_growing_size(sizes):
+    """Theirs has kernels of 3 and 5 instead of dilation, biases, and neither norm nor ReLU in the reduction."""
+    hidden, channels = sizes.shapes["fc.weight"]
+    count = sum(key.startswith("fcs.") and key.endswith("weight") for key in sizes.shapes)
+    layer = SelectiveKernel(channels, Branches(count, hidden=hidden), sizes.dims, BatchNorm)
+    for step, branch in enumerate(layer.branches):
+        _, given, size, _ = sizes.shapes[f"convs.{step}.0.weight"]
+        branch[0] = nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels // given)
+    layer.reduce = nn.Linear(channels, hidden)
+    layer.select = Selections(hidden, channels, count)
+    return layer
+
+
+class Selections(nn.Module):
+    """One linear layer per branch, side by side."""
+
+    def __init__(self, hidden, channels, count):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(hidden, channels) for _ in range(count))
+
+    def forward(self, hidden):
+        return torch.cat([part(hidden) for part in self.parts], 1)
+
+
+def position_attention(sizes):
+    """Theirs has values as wide as the features and one learnt factor instead of the last convolution."""
+    inner, channels = sizes.shapes["query_conv.weight"][:2]
+    layer = NonLocal(channels, inner, sizes.dims, key_bias=True)
+    layer.g = CONVOLUTIONS[sizes.dims](channels, channels, 1)
+    layer.out = Factor()
+    return layer
+
+
+class Factor(nn.Module):
+    """One learnt factor."""
+
+    def __init__(self):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, features):
+        return self.gamma * features
+
+
+class GatedBlock(nn.Module):
+    """The residual block of the published SE-ResNet around our gate: convolutions, gate, shortcut, ReLU."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        shapes, count = sizes.shapes, sum(key.startswith("conv") for key in sizes.shapes)
+        names = [f"conv{index + 1}" for index in range(count)]
+        strided = next(name for name in names if shapes[f"{name}.weight"][-1] == 3)
+        stride = sizes.inputs["x"][-1] // sizes.outputs["y"][-1]
+        for index, name in enumerate(names):
+            out, given, size, _ = shapes[f"{name}.weight"]
+            step = stride if name == strided else 1
+            self.add_module(name, nn.Conv2d(given, out, size, step, size // 2, bias=False))
+            self.add_module(f"bn{index + 1}", BatchNorm(out))
+        self.count = count
+        hidden, channels = shapes["se.fc.0.weight"]
+        self.se = SqueezeExcitation(channels, channels // hidden, bias=False, least=1)
+        self.downsample = nn.Identity()
+        if "downsample.0.weight" in shapes:
+            given = shapes["downsample.0.weight"][1]
+            self.downsample = nn.Sequential(nn.Conv2d(given, channels, 1, stride, bias=False), BatchNorm(channels))
+
+    def attend(self, features):
+        x = features
+        for index in range(1, self.count + 1):
+            x = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(x))
+            x = x.relu() if index < self.count else x
+        gated, gates = self.se.attend(x)
+        return (gated + self.downsample(features)).relu(), gates
+
+
+def unit(ours, theirs):
+    """Give the rows of one pre-activation unit."""
+    pairs = {"norm1": "bn1", "norm2": "bn2", "norm3": "bn3", "conv1": "conv1", "conv2": "conv2", "conv3": "conv3"}
+    return {f"{ours}.{one}": f"{theirs}.{other}" for one, other in pairs.items()}
+
+
+SE_BLOCK = Reference(GatedBlock, {"": "", "se.gate": "se.fc"})
+TIMM = Reference(
+    selective_kernel,
+    {
+        **{f"branches.{m}.0": f"paths.{m}.conv" for m in range(2)},
+        **{f"branches.{m}.1": f"paths.{m}.bn" for m in range(2)},
+        "reduce.0": "attn.fc_reduce",
+        "reduce.1": "attn.bn",
+        "select": "attn.fc_select",
+    },
+)
 GATE_2018 = Reference(
     attention_gate,
     {"theta": "theta", "phi": "phi", "gate.1": "psi", "project": "W"},
@@ -100,6 +211,27 @@ TABLE = {
     "attention_gate_leejunhyun": Reference(
         attention_gate_at_full_size, {"theta": "W_x", "phi": "W_g", "gate.1": "psi"}, ("x", "g"), attended
     ),
+    "nonlocal_2d_agn": Reference(non_local, {"theta": "theta", "phi": "phi.0", "g": "g.0", "out": "W"}),
+    "transattunet_pam": Reference(
+        position_attention, {"theta": "query_conv", "phi": "key_conv", "g": "value_conv", "out": ""}
+    ),
+    "residual_attention_stage3": Reference(
+        lambda sizes: ResidualAttention(sizes.inputs["x"][1], sizes.dims, BatchNorm),
+        {
+            **unit("first", "first_residual_blocks"),
+            **{key: value for m in range(2) for key, value in unit(f"trunk.{m}", f"trunk_branches.{m}").items()},
+            **{key: value for m in range(2) for key, value in unit(f"low.{m}", f"softmax1_blocks.{m}").items()},
+            "gate": "softmax2_blocks",
+            **unit("last", "last_blocks"),
+        },
+    ),
+    "sk_timm_paper": TIMM,
+    "sk_timm_split": TIMM,
+    "sk_conv_ppplang": Reference(
+        selective_kernel_of_growing_size, {"branches": "convs", "reduce": "fc", "select.parts": "fcs"}
+    ),
+    "se_resnet_basicblock": SE_BLOCK,
+    "se_resnet_bottleneck": SE_BLOCK,
 }
 
 
