@@ -3,9 +3,6 @@
 Names of weights on the left are ours, on the right theirs.
 """
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,20 +14,16 @@ from common.attention.criss_cross import CrissCross, cross_scores, mix
 from common.attention.pooled_keys import PooledKeys
 from common.attention.transposed import TransposedAttention
 from common.attention.window import WindowAttention
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+from tests.golden.reference import FOLDER, BatchNorm, _filled
 
 
 @pytest.fixture
 def golden(request):
     """Give (weights by original name, inputs and outputs, maps in call order) of one reference."""
-    folder = GOLDEN / request.param
+    folder = FOLDER / request.param
     if not (folder / "meta.json").is_file():
         pytest.skip(f"reference outputs of {request.param} are not beside the repository")
-    spec = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    return fill.weights(folder), fill.tensors(folder), list(load_file(folder / "attn.safetensors").values())
+    return *_filled(folder), list(load_file(folder / "attn.safetensors").values())
 
 
 def close(got, expected):
@@ -88,28 +81,30 @@ def test_window_and_shifted_window(golden):
         tokens = tokens + block.mlp(tokens)
 
 
-class Affine(nn.Module):
-    """Batch normalisation at evaluation, from the running statistics of the published weights."""
-
-    def __init__(self, weights, name):
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weights[f"{name}.weight"]), nn.Parameter(weights[f"{name}.bias"])
-        self.mean, self.variance = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
-
-    def forward(self, features):
-        axes = (-1, *[1] * (features.ndim - 2))
-        scale = self.weight / (self.variance + 1e-5).sqrt()
-        return (features - self.mean.view(axes)) * scale.view(axes) + self.bias.view(axes)
+def norm_of(weights, name):
+    """Give the batch normalisation of the published weights."""
+    layer = BatchNorm(len(weights[f"{name}.weight"])).eval()
+    parts = ("weight", "bias", "running_mean", "running_var")
+    layer.load_state_dict({part: weights[f"{name}.{part}"] for part in parts}, strict=False)
+    return layer
 
 
-def axis_with(weights, places):
-    """Our layer along the first axis. Theirs numbers offsets from key to query, ours from query to key: tables turn."""
-    layer = AxisAttention(16, 2, axis=0, heads=4, places=places, norm=lambda channels: nn.Identity())
-    layer.norm, layer.balance, layer.norm_out = (Affine(weights, f"bn_{n}") for n in ("qkv", "similarity", "output"))
+def axis_with(weights, places, axis=0, heads=4):
+    """Our layer along an axis. Theirs numbers offsets from key to query, ours from query to key: tables turn."""
+    layer = AxisAttention(
+        weights["qkv_transform.weight"].shape[1], 2, axis, heads, places, norm=lambda channels: nn.Identity()
+    )
+    layer.norm, layer.balance, layer.norm_out = (
+        norm_of(weights, f"bn_{part}") for part in ("qkv", "similarity", "output")
+    )
     with torch.no_grad():
         layer.qkv.weight.copy_(weights["qkv_transform.weight"][..., None])
         if places is not None:
-            tables = weights["relative"].flip(1).split([2, 2, 4])
+            tables = (
+                weights["relative"]
+                .flip(1)
+                .split([len(places.query.table), len(places.key.table), len(places.value.table)])
+            )
             for part, table in zip((places.query, places.key, places.value), tables, strict=True):
                 part.table.copy_(table)
     return layer
@@ -137,10 +132,49 @@ def test_axial_without_places(golden):
     close(found.flatten(0, 1), maps[0])
 
 
-def test_gated_axial_has_the_published_number_of_parameters():
-    layer = AxisAttention(16, 2, 0, 4, Places(4, 8, gated=True), nn.BatchNorm2d)
-    layer.balance = nn.BatchNorm2d(12)
+def gated_axis_with(weights, axis, heads):
+    """The same with gates; the number of offsets and channels is that of the weights."""
+    rows, offsets = weights["relative"].shape
+    places = Places(rows // 2, (offsets + 1) // 2, gated=True)
+    layer = axis_with(weights, places, axis, heads)
+    names = ((places.query_gate, "qr"), (places.key_gate, "kr"), (places.value_gate, "sv"), (places.place_gate, "sve"))
+    with torch.no_grad():
+        for gate, name in names:
+            gate.gate.fill_(weights[f"f_{name}"].item())
+    return layer
+
+
+def inside(weights, name):
+    """Give the weights of a part, by their names in that part."""
+    return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+
+
+@pytest.mark.parametrize("golden", ["axial_attention_gated"], indirect=True)
+@torch.no_grad()
+def test_gated_axial(golden):
+    weights, tensors, maps = golden
+    layer = gated_axis_with(weights, axis=0, heads=4)
     assert count(layer) == 788
+    mixed, found = layer.attend(tensors["x"])
+    close(mixed, tensors["y"])
+    close(found.flatten(0, 1), maps[0])
+
+
+@pytest.mark.parametrize("golden", ["gated_axial_unet"], indirect=True)
+@torch.no_grad()
+def test_gated_axial_inside_a_model(golden):
+    """The first block: three convolutions, one that narrows, then the rows and the columns."""
+    weights, tensors, maps = golden
+    features = tensors["x"]
+    for conv, norm, stride in (("conv1", "bn1", 2), ("conv2", "bn2", 1), ("conv3", "bn3", 1)):
+        kernel = weights[f"{conv}.weight"]
+        features = F.conv2d(features, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        features = F.relu(norm_of(weights, norm)(features))
+    block = inside(weights, "layer1.0")
+    features = F.relu(norm_of(block, "bn1")(F.conv2d(features, block["conv_down.weight"])))
+    for index, name in enumerate(("hight_block", "width_block")):
+        features, found = gated_axis_with(inside(block, name), index, heads=8).attend(features)
+        close(found.flatten(0, 1), maps[index])
 
 
 @pytest.mark.parametrize("golden", ["crisscross_attention"], indirect=True)
@@ -173,7 +207,7 @@ def test_criss_cross(golden):
 @torch.no_grad()
 def test_pooled_keys(golden):
     weights, tensors, maps = golden
-    layer = PooledKeys(64, heads=2, run=4, norm=lambda channels: Affine(weights, "norm"))
+    layer = PooledKeys(64, heads=2, run=4, norm=lambda channels: norm_of(weights, "norm"))
     layer.load_state_dict(
         {
             "query.weight": weights["q.weight"],
