@@ -67,6 +67,12 @@ class ModelSection(Section):
 
     name: str = Field(description="model: see `consilium list models`")
     width: int = Field(ge=4, le=1024, description="channels of the first stage, or token dimension")
+    attention: str = Field(
+        "", description="attention layer: see `consilium list attention`; none for none, empty for the model's own"
+    )
+    placement: Literal["", "block", "skip"] = Field(
+        "", description="where the layer stands: in the blocks or on the skip connections; empty for the model's own"
+    )
 
 
 class TrainSection(Section):

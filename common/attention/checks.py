@@ -42,7 +42,10 @@ def check_sites(model: str, sites: Sequence[AttentionSite]) -> None:
         AttentionError: As said.
     """
     if not sites:
-        raise AttentionError(f"{model} names no attention site. Give the class its `attention_sites`.")
+        raise AttentionError(
+            f"{model} names no attention site, so there is nothing to measure. Allowed is any layer of "
+            f"`consilium list attention` but 'none' in `model.attention`; a new class needs its `attention_sites`."
+        )
     names = [site.name for site in sites]
     for site in sites:
         if names.count(site.name) > 1:

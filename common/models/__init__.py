@@ -5,9 +5,13 @@ from common.registry import Registry
 MODELS = Registry(
     "model",
     {
-        "se-convnet": "common.models.se_convnet:se_convnet",
-        "vit-tiny": "common.models.vit:vit_tiny",
-        "cbam-resnet": "common.models.cbam_resnet:cbam_resnet",
-        "attention-unet": "common.models.attention_unet:attention_unet",
+        "se-convnet": "common.models.convnet:convnet",
+        "vit-tiny": "common.models.vit:vit",
+        "cbam-resnet": "common.models.resnet_ws:resnet_ws",
+        "attention-unet": "common.models.unet:unet",
+        "convnet": "common.models.convnet:convnet",
+        "vit": "common.models.vit:vit",
+        "resnet-ws": "common.models.resnet_ws:resnet_ws",
+        "unet": "common.models.unet:unet",
     },
 )

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from common.models.weight_standardised import WeightStandardisedConv2d
+from common.models.weight_standardised import WEIGHT_STANDARDISED
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -14,9 +14,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // size, channels)
 
 
-def normalised(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def normalised(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dims: int = 2) -> nn.Sequential:
     """Give a weight-standardised convolution followed by GroupNorm.
 
     Source: Qiao et al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization".
     """
-    return nn.Sequential(WeightStandardisedConv2d(inputs, outputs, kernel, stride), group_norm(outputs))
+    return nn.Sequential(WEIGHT_STANDARDISED[dims](inputs, outputs, kernel, stride), group_norm(outputs))

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from common.models.weight_standardised import WeightStandardisedConv2d
+from common.models.weight_standardised import WEIGHT_STANDARDISED
 
 NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
 
@@ -21,6 +21,6 @@ def norm_parameters(model: nn.Module) -> tuple[str, ...]:
         dot = f"{path}." if path else ""
         if isinstance(module, NORMALISATIONS):
             names.update(dot + key for key in module.state_dict())
-        elif isinstance(module, WeightStandardisedConv2d):
+        elif isinstance(module, tuple(WEIGHT_STANDARDISED.values())):
             names.update((f"{dot}gain", f"{dot}bias"))
     return tuple(key for key in model.state_dict() if key in names)

@@ -1,0 +1,188 @@
+"""Every backbone with every layer of ATTENTION that fits it. A new layer adds nothing."""
+
+from collections import Counter
+
+import pytest
+import torch
+from opacus import GradSampleModule
+from torch.nn import functional as F
+
+from common.attention import ATTENTION
+from common.attention.recorder import Recorder
+from common.config import ModelSection
+from common.errors import AttentionError, ConfigError, UnknownNameError
+from common.models.build import build_model
+from common.models.placement import NONE, fits
+from common.models.unet import volume_unet
+
+SIZE, VOLUME, IMAGES = 32, (16, 24, 16), 3
+SPOTS = {
+    ("convnet", ""): ("classifier", 2),
+    ("resnet-ws", ""): ("classifier", 2),
+    ("vit", ""): ("tokens", 2),
+    ("unet", "skip"): ("skip", 2),
+    ("unet", "block"): ("block", 2),
+    ("volume", "skip"): ("skip", 3),
+    ("volume", "block"): ("block", 3),
+}
+QUICK = {("convnet", "", "cbam"), ("resnet-ws", "", "self-attention"), ("vit", "", "se"), ("unet", "skip", "se")}
+CASES = [
+    pytest.param(
+        (*body, name),
+        id="-".join((*body, name)).replace("--", "-"),
+        marks=() if (*body, name) in QUICK else pytest.mark.slow,
+    )
+    for body, spot in SPOTS.items()
+    for name in ATTENTION
+    if fits(name, *spot)
+]
+
+
+def make(body, placement, attention, seed=1):
+    if body != "volume":
+        section = ModelSection(name=body, width=8, attention=attention, placement=placement)
+        return build_model(section, 1, 2, SIZE, seed, dense=body == "unet")
+    section = ModelSection(name="unet", width=8, attention=attention, placement=placement)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return volume_unet(section, 1, 2, VOLUME)
+
+
+def pictures(body, count=IMAGES, seed=2):
+    source = torch.Generator().manual_seed(seed)
+    size = VOLUME if body == "volume" else (SIZE, SIZE)
+    coarse = torch.rand(count, 1, *(side // 4 for side in size), generator=source) * 2 - 1
+    return F.interpolate(coarse, size=size, mode="trilinear" if body == "volume" else "bilinear")
+
+
+def unsettled(model):
+    """Move what starts at zero or one, as layers do whose maps start alike everywhere."""
+    source = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=source) * 0.02)
+    return model
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return request.param
+
+
+def test_answers_are_finite_and_every_site_fires_once_with_its_shape(case):
+    model, images = make(*case).eval(), pictures(case[0])
+    sites = model.attention_sites
+    assert sites
+    assert max(Counter(site.name for site in sites).values()) == 1
+    with Recorder(model) as recorder, torch.no_grad():
+        logits = model(images)
+        assert list(recorder.take()) == [site.name for site in sites]
+    assert logits.shape == ((IMAGES, 2, *images.shape[2:]) if model.dense else (IMAGES, 2))
+    assert logits.isfinite().all()
+    torch.testing.assert_close(model(images), logits, atol=1e-5, rtol=1e-5)
+
+
+def test_what_a_channel_gate_scales_can_be_seen(case):
+    model, images = make(*case).eval(), pictures(case[0])
+    seen = {}
+    gates = [site for site in model.attention_sites if site.kind == "channel-gate" and site.features]
+    for site in gates:
+        model.get_submodule(site.features).register_forward_hook(
+            lambda _, __, output, key=site.features: seen.update({key: output})
+        )
+    with Recorder(model) as recorder, torch.no_grad():
+        model(images)
+        found = recorder.take()
+    for site in gates:
+        assert seen[site.features].ndim == images.ndim
+        assert seen[site.features].shape[:2] == found[site.name].shape
+
+
+def test_no_parameter_is_dead(case):
+    """At least in one of five draws: of a gate's four hidden units one draw in sixteen leaves all asleep."""
+    asleep = None
+    for seed in range(1, 6):
+        model = unsettled(make(*case, seed))
+        model(pictures(case[0])).square().sum().backward()
+        for key, parameter in model.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+        here = {key for key, parameter in model.named_parameters() if not parameter.grad.any()}
+        asleep = here if asleep is None else asleep & here
+        if not asleep:
+            break
+    assert not asleep
+
+
+@pytest.mark.filterwarnings(
+    "ignore:There is a performance drop", "ignore:Full backward hook", "ignore:Using a non-full"
+)
+def test_per_sample_gradients_of_opacus_equal_a_loop(case):
+    model, images = unsettled(make(*case)).double().train(), pictures(case[0]).double()
+    expected = []
+    for index in range(IMAGES):
+        model.zero_grad()
+        model(images[index : index + 1]).square().sum().backward()
+        expected.append({key: parameter.grad.clone() for key, parameter in model.named_parameters()})
+    model.zero_grad()
+    engine = GradSampleModule(model, batch_first=True, loss_reduction="sum", strict=True)
+    engine(images).square().sum().backward()
+    for key, parameter in model.named_parameters():
+        wanted = torch.stack([row[key] for row in expected])
+        torch.testing.assert_close(parameter.grad_sample, wanted, atol=1e-9, rtol=1e-6)
+
+
+def test_one_image_does_not_see_the_others(case):
+    model, images = make(*case).train(), pictures(case[0])
+    changed = images.clone()
+    changed[1:] = -images[1:].flip(0)
+    torch.testing.assert_close(model(changed)[0], model(images)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("body", list(SPOTS), ids="-".join)
+def test_without_attention_there_is_an_answer_and_no_site(body):
+    model = make(*body, NONE)
+    assert model.attention_sites == ()
+    logits = model(pictures(body[0]))
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+    logits.square().sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
+    with pytest.raises(AttentionError, match=r"model\.attention"):
+        Recorder(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", ["skip", "block"])
+def test_a_volume_unet_overfits_two_volumes(placement):
+    model, volumes = make("volume", placement, "se"), pictures("volume", 2)
+    target = (volumes[:, 0] > 0).long()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(60):
+        loss = F.cross_entropy(model(volumes), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.25 * losses[0]
+
+
+@pytest.mark.parametrize("body", list(SPOTS), ids="-".join)
+def test_an_unknown_layer_is_refused_with_the_nearest_name(body):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'cbam'\?.*none"):
+        make(*body, "cbamm")
+
+
+@pytest.mark.parametrize("body", list(SPOTS), ids="-".join)
+def test_a_layer_that_cannot_stand_there_is_refused_with_those_that_can(body):
+    spot = SPOTS[body]
+    for name in ATTENTION:
+        if not fits(name, *spot):
+            with pytest.raises(ConfigError, match=rf"'{name}'.*Allowed there: .*none.*model\.attention"):
+                make(*body, name)
+
+
+@pytest.mark.parametrize("body", ["convnet", "resnet-ws", "vit"])
+def test_a_model_without_skips_refuses_a_layer_on_them(body):
+    with pytest.raises(ConfigError, match="no skip connections"):
+        make(body, "skip", "se")
