@@ -14,6 +14,7 @@ ATTENTION = Registry(
         "scse": "common.attention.scse:ConcurrentExcitation",
         "spatial-gate": "common.attention.spatial_gate:SpatialAttention",
         "reverse-attention": "common.attention.reverse_attention:ReverseAttention",
+        "axial-reverse": "common.attention.axial_reverse:AxialReverseAttention",
         "non-local": "common.attention.non_local:NonLocal",
         "residual-attention": "common.attention.residual_attention:ResidualAttention",
         "abn": "common.attention.attention_branch:AttentionBranch",

@@ -37,8 +37,8 @@ class Sizes:
 class Reference:
     """One row of a table of weight mappings.
 
-    `names` maps a submodule of ours to the one of theirs that holds its parameters; `inputs` lists theirs in our order;
-    `answer` gives (outputs in their order, maps in their order); `change` is for weights that are ordered otherwise.
+    `names` maps a submodule, or one parameter, of ours to theirs that holds the same values; `inputs` lists theirs in
+    our order; `answer` gives (outputs, maps), both in their order; `change` is for weights that are ordered otherwise.
     """
 
     build: Callable[[Sizes], nn.Module]
@@ -85,17 +85,16 @@ def load(layer: nn.Module, weights: Mapping[str, Tensor], reference: Reference) 
         for key, value in layer.state_dict().items():
             if key.endswith("num_batches_tracked"):
                 continue
-            path, _, leaf = key.rpartition(".")
-            prefix = next(p for p in (path, *_parents(path)) if p in reference.names)
-            rest = path[len(prefix) :]
-            found = weights[f"{reference.names[prefix]}{rest}.{leaf}".removeprefix(".")]
+            prefix = next(path for path in _paths(key) if path in reference.names)
+            found = weights[(reference.names[prefix] + key[len(prefix) :]).removeprefix(".")]
             found = reference.change.get(key, lambda same: same)(found)
             value.copy_(found.reshape(value.shape))
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[:end]) for end in range(len(parts) - 1, -1, -1)]
+def _paths(key: str) -> list[str]:
+    """Give a key and all modules that it lies in, the innermost first."""
+    parts = key.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
 
 
 def _filled(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.attention.attention_gate import AttentionGate
+from common.attention.axial_reverse import AxialKernel
 from common.attention.cbam import Cbam
 from common.attention.cse import ChannelExcitation
 from common.attention.eca import EfficientChannelAttention
@@ -19,6 +20,7 @@ from common.attention.selective_kernel import Branches, SelectiveKernel
 from common.attention.spatial import CONVOLUTIONS, resize
 from common.attention.squeeze_excitation import SqueezeExcitation
 from common.attention.sse import SpatialExcitation
+from tests.golden.published_resnet import BRANCH_ROWS, Block, BranchNetwork, Network
 from tests.golden.reference import BatchNorm, Reference, attended, check
 
 
@@ -126,35 +128,22 @@ class Factor(nn.Module):
         return self.gamma * features
 
 
-class GatedBlock(nn.Module):
-    """The residual block of the published SE-ResNet around our gate: convolutions, gate, shortcut, ReLU."""
+def axial_kernel(sizes):
+    """Theirs cuts along the last axis both times."""
+    return AxialKernel(sizes.inputs["x"][1], sizes.dims, axes=(1, 1))
 
-    def __init__(self, sizes):
-        super().__init__()
-        shapes, count = sizes.shapes, sum(key.startswith("conv") for key in sizes.shapes)
-        names = [f"conv{index + 1}" for index in range(count)]
-        strided = next(name for name in names if shapes[f"{name}.weight"][-1] == 3)
-        stride = sizes.inputs["x"][-1] // sizes.outputs["y"][-1]
-        for index, name in enumerate(names):
-            out, given, size, _ = shapes[f"{name}.weight"]
-            step = stride if name == strided else 1
-            self.add_module(name, nn.Conv2d(given, out, size, step, size // 2, bias=False))
-            self.add_module(f"bn{index + 1}", BatchNorm(out))
-        self.count = count
-        hidden, channels = shapes["se.fc.0.weight"]
-        self.se = SqueezeExcitation(channels, channels // hidden, bias=False, least=1)
-        self.downsample = nn.Identity()
-        if "downsample.0.weight" in shapes:
-            given = shapes["downsample.0.weight"][1]
-            self.downsample = nn.Sequential(nn.Conv2d(given, channels, 1, stride, bias=False), BatchNorm(channels))
 
-    def attend(self, features):
-        x = features
-        for index in range(1, self.count + 1):
-            x = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(x))
-            x = x.relu() if index < self.count else x
-        gated, gates = self.se.attend(x)
-        return (gated + self.downsample(features)).relu(), gates
+def axial_kernel_and_its_gates(layer, features):
+    gates = []
+    hooks = [look.gate.register_forward_hook(lambda *seen: gates.append(seen[-1])) for look in layer.looks]
+    output = layer(features)
+    for hook in hooks:
+        hook.remove()
+    return (output,), tuple(gates)
+
+
+def block(sizes):
+    return Block(sizes.shapes, sizes.inputs["x"][-1] // sizes.outputs["y"][-1])
 
 
 def unit(ours, theirs):
@@ -163,7 +152,26 @@ def unit(ours, theirs):
     return {f"{ours}.{one}": f"{theirs}.{other}" for one, other in pairs.items()}
 
 
-SE_BLOCK = Reference(GatedBlock, {"": "", "se.gate": "se.fc"})
+LOOKS = {
+    f"looks.{place}.{ours}": f"{theirs}attn{leaf}"
+    for place, theirs in enumerate("HW")
+    for ours, leaf in {
+        "query": ".query_conv.conv",
+        "key": ".key_conv.conv",
+        "value": ".value_conv.conv",
+        "scale.gate": ".gamma",
+    }.items()
+}
+SE_BLOCK = Reference(block, {"": "", "se.gate": "se.fc"})
+SE_RESNET20 = {f"layer{i}.{j}.se.gate": f"layer{i}.{j}.se.fc" for i in (1, 2, 3) for j in range(3)}
+NETWORKS = {
+    name: Reference(
+        BranchNetwork,
+        {"": "", **BRANCH_ROWS, "branch.evidence.0": f"att_layer{last}"},
+        answer=lambda network, images: network.both(images),
+    )
+    for name, last in {"abn_resnet18": 4, "abn_resnet20_cifar": 3}.items()
+}
 TIMM = Reference(
     selective_kernel,
     {
@@ -232,9 +240,20 @@ TABLE = {
     ),
     "se_resnet_basicblock": SE_BLOCK,
     "se_resnet_bottleneck": SE_BLOCK,
+    "se_resnet20_cifar": Reference(Network, {"": "", **SE_RESNET20}),
+    "caranet_aa_kernel": Reference(
+        axial_kernel,
+        {"start.0": "conv0.conv", "start.1": "conv1.conv", **LOOKS},
+        answer=axial_kernel_and_its_gates,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_agrees_with_the_reference(name):
     check(name, TABLE[name])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_whole_network_agrees_with_the_reference(name):
+    check(name, NETWORKS[name], tolerance=1e-4)
