@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from common.attention import ATTENTION
 from common.config import flatten, load_run_config
 from common.data import DATASETS
 from common.errors import ConfigError, RunFolderError
@@ -30,6 +31,8 @@ def check_run(path: Path | None) -> dict[str, Any]:
         (STRATEGIES, config.strategy.name),
     ):
         registry.load(name)
+    if config.model.attention not in ("", "none"):
+        ATTENTION.load(config.model.attention)
     folder = Path(config.out) if config.out else None
     checkpoint = load_checkpoint(folder, config.digest()) if folder else None
     return {

@@ -8,7 +8,10 @@ from opacus import GradSampleModule
 from torch.nn import functional as F
 
 from common.attention import ATTENTION
+from common.attention.blocks import RULES
 from common.attention.recorder import Recorder
+from common.attention.schema import LONGEST
+from common.attention.signature import schema_of, signatures
 from common.config import ModelSection
 from common.errors import AttentionError, ConfigError, UnknownNameError
 from common.models.build import build_model
@@ -130,6 +133,21 @@ def test_per_sample_gradients_of_opacus_equal_a_loop(case):
     for key, parameter in model.named_parameters():
         wanted = torch.stack([row[key] for row in expected])
         torch.testing.assert_close(parameter.grad_sample, wanted, atol=1e-9, rtol=1e-6)
+
+
+def test_the_signature_is_bounded_and_sees_the_image(case):
+    model, images = unsettled(make(*case)).eval(), pictures(case[0])
+    if case[0] == "volume":
+        pytest.skip("the statistics are of two axes")
+    if not all(site.kind in RULES for site in model.attention_sites):
+        pytest.skip("a kind has no statistics yet")
+    schema = schema_of(model)
+    rows = signatures(model, images, schema)
+    assert schema.length <= LONGEST
+    assert rows.isfinite().all()
+    assert rows.min() >= 0
+    assert 0.1 < rows.norm(dim=1).max() <= 1 + 1e-12
+    assert (rows[0] - rows[1]).norm() > 1e-6
 
 
 def test_one_image_does_not_see_the_others(case):

@@ -411,6 +411,7 @@ def test_the_coordinators_settings_are_checked(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     for text, code, said in (
         ('[strategy]\nname = "fedvag"', 3, "Did you mean 'fedavg'?"),
+        ('[model]\nattention = "cbamm"', 3, "Did you mean 'cbam'?"),
         ("rounds = 0", 3, "'rounds' is 0"),
         ("round = 3", 3, "Did you mean 'rounds'?"),
         ("rounds = ", 3, "not valid TOML"),
