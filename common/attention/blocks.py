@@ -7,8 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from common.attention.bags import BagWeights, BranchWeights
 from common.attention.base import AttentionSite, Kind
-from common.attention.gates import ChannelGates, SpatialGates
+from common.attention.gates import ChannelGates, FeatureGates, SpatialGates
+from common.attention.rows import AxialMaps, CrossMaps, NeighbourMaps, WindowMaps
 from common.attention.tokens import TokenMaps
 
 BlockKind = Literal["histogram", "map", "scalars", "profile"]
@@ -22,7 +24,8 @@ class Rule:
     """One statistic: a method of the kind's view that gives [B, size].
 
     Histograms and maps are probability vectors; scalars and profiles have entries in [0, 1]. Size `PER_HEAD` stands for
-    one entry per head. `cls` says whether it needs (True) or excludes (False) a class token.
+    one entry per head. `cls` says whether it needs (True) or excludes (False) a class token; `keyed`
+    that it needs the grid of the keys.
     """
 
     name: str
@@ -30,10 +33,13 @@ class Rule:
     size: int
     grid: tuple[int, int] | None = None
     cls: bool | None = None
+    keyed: bool = False
 
     def length(self, site: AttentionSite) -> int:
         """How many entries it has at a site; 0 where it does not exist."""
         if self.cls is not None and self.cls != site.cls:
+            return 0
+        if self.keyed and site.keys is None:
             return 0
         return site.heads if self.size == PER_HEAD else self.size
 
@@ -54,6 +60,39 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
     ),
     "spatial-gate": _SPATIAL,
     "attention-gate": _SPATIAL,
+    "feature-gate": (*_SPATIAL, Rule("gate_prof", "profile", 16), Rule("gate_mom", "scalars", 4)),
+    "branch": (
+        Rule("ent_hist", "histogram", 6),
+        Rule("collapse", "scalars", 2),
+    ),
+    "cross-attention": (
+        Rule("received_map", "map", 16, grid=(4, 4), keyed=True),
+        Rule("ent_hist", "histogram", 6),
+        Rule("sink", "scalars", 1),
+        Rule("head_ent", "scalars", PER_HEAD),
+    ),
+    "window": (
+        Rule("received_map", "map", 16, grid=(4, 4)),
+        Rule("ent_hist", "histogram", 6),
+        Rule("offset_prof", "histogram", 8),
+        Rule("head_ent", "scalars", PER_HEAD),
+    ),
+    "axial": (
+        Rule("received_prof", "histogram", 8),
+        Rule("ent_hist", "histogram", 6),
+        Rule("dist_hist", "histogram", 8),
+        Rule("head_ent", "scalars", PER_HEAD),
+    ),
+    "neighbourhood": (
+        Rule("offset_prof", "histogram", 8),
+        Rule("ent_hist", "histogram", 6),
+        Rule("head_ent", "scalars", PER_HEAD),
+    ),
+    "pooling": (
+        Rule("lorenz", "scalars", 5),
+        Rule("ent_hist", "histogram", 6),
+        Rule("effective", "scalars", 1),
+    ),
     "self-attention": (
         Rule("cls_map", "map", 16, grid=(4, 4), cls=True),
         Rule("received_map", "map", 16, grid=(4, 4), cls=False),
@@ -72,6 +111,13 @@ VIEWS: dict[Kind, Callable[[Tensor, AttentionSite], Any]] = {
     "channel-gate": ChannelGates,
     "spatial-gate": SpatialGates,
     "attention-gate": SpatialGates,
+    "feature-gate": FeatureGates,
+    "branch": BranchWeights,
+    "cross-attention": CrossMaps,
+    "window": WindowMaps,
+    "axial": AxialMaps,
+    "neighbourhood": NeighbourMaps,
+    "pooling": BagWeights,
     "self-attention": TokenMaps,
 }
 

@@ -45,33 +45,40 @@ class ChannelGates:
 class SpatialGates:
     """Gates of one spatial attention or attention gate: values in [0, 1].
 
-    Shapes: gates [B, H, W], from [B, 1, H, W].
+    Maps and geometry of volumes are those of their sum over depth; histograms, entropy and total count every voxel.
+
+    Shapes: gates [B, *S], from [B, 1, *S].
     """
 
     def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
         self.gates = tensor[:, 0].float().clamp(0, 1)
 
     @cached_property
+    def spread(self) -> Tensor:
+        """The gates as a distribution over all positions, [B, P]; closed everywhere counts as uniform."""
+        raised = self.gates.flatten(1) + TINY
+        return raised / raised.sum(1, keepdim=True)
+
+    @cached_property
     def mass(self) -> Tensor:
-        """The gates as a distribution over the pixels, [B, H, W]; closed everywhere counts as uniform."""
-        raised = self.gates + TINY
-        return raised / raised.sum((1, 2), keepdim=True)
+        """That distribution in the plane, [B, H, W]."""
+        return self.spread.reshape(len(self.gates), -1, *self.gates.shape[-2:]).sum(1)
 
     def mass_map(self) -> Tensor:
         """Where the gates are open: mass on a 4 x 4 grid, [B, 16]."""
         return pool_mass(self.mass, 4).flatten(1)
 
     def gate_hist(self) -> Tensor:
-        """Histogram over the pixels, [B, 8]."""
+        """Histogram over the positions, [B, 8]."""
         return soft_histogram(self.gates.flatten(1), 8)
 
     def ent_hist(self) -> Tensor:
-        """Entropy of the mass over log(pixels), as a soft one-hot of 6 bins, [B, 6]."""
-        return soft_histogram(normalised_entropy(self.mass.flatten(1))[:, None], 6)
+        """Entropy of the mass over log(positions), as a soft one-hot of 6 bins, [B, 6]."""
+        return soft_histogram(normalised_entropy(self.spread)[:, None], 6)
 
     def total(self) -> Tensor:
         """How far the gates are open on average, [B, 1]."""
-        return self.gates.mean((1, 2))[:, None]
+        return self.gates.flatten(1).mean(1, keepdim=True)
 
     def geom(self) -> Tensor:
         """Centre of mass (row, column) and spread around it: [B, 3] in [0, 1], in shares of the image's sides.
@@ -82,6 +89,30 @@ class SpatialGates:
         row, row_variance = _moments(rows)
         column, column_variance = _moments(columns)
         return torch.stack([row, column, (2 * (row_variance + column_variance)).sqrt().clamp(0, 1)], 1)
+
+
+class FeatureGates(SpatialGates):
+    """Gates of every channel at every position: their mean over the channels is treated as a spatial gate.
+
+    Shapes: from [B, C, *S] in [0, 1].
+    """
+
+    def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
+        super().__init__(tensor.float().mean(1, keepdim=True), site)
+        self.channels = ChannelGates(tensor.float().flatten(2).mean(2), site)
+        self._all = tensor.float().clamp(0, 1).flatten(1)
+
+    def gate_hist(self) -> Tensor:
+        """Histogram over channels and positions, [B, 8]."""
+        return soft_histogram(self._all, 8)
+
+    def gate_prof(self) -> Tensor:
+        """Means of 16 groups of neighbouring channels, [B, 16]."""
+        return self.channels.gate_prof()
+
+    def gate_mom(self) -> Tensor:
+        """Moments of the channels' mean gates, [B, 4]."""
+        return self.channels.gate_mom()
 
 
 def _moments(profile: Tensor) -> tuple[Tensor, Tensor]:

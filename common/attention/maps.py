@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from common.attention.base import AttentionModel, AttentionSite, Kind
 from common.attention.histograms import TINY
 from common.attention.recorder import Recorder
+from common.attention.rows import AxialMaps, CrossMaps, WindowMaps
 from common.attention.signature import measuring
 from common.attention.tokens import TokenMaps, cls_row
 from common.errors import AttentionError
@@ -25,6 +26,8 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
     - Channel gates have no place of their own. Where the site names its `features` F, the map is what the gates g let
       through: Σ_c g_c |F_c|. It shows where gated channels are active, not what the gate itself looked at. Sites
       without `features` have no map.
+    - Windows, axes and cross-attention: the attention that each place, or key with a place, receives.
+    - Neighbourhoods, branches, bags and volumes have no map.
 
     All are resized bilinearly (pixel centres, no corners aligned). The model is left as it was.
 
@@ -33,7 +36,7 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
     Raises:
         AttentionError: A site stays silent, or `features` names no submodule or one whose output does not fit.
     """
-    sites = [site for site in model.attention_sites if site.kind != "channel-gate" or site.features]
+    sites = [site for site in model.attention_sites if has_place(site)]
     if not sites:
         return {}
     with measuring(model), Recorder(model, sites) as recorder, _scaled(model, sites) as scaled:
@@ -42,6 +45,24 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
         size = (images.shape[2], images.shape[3])
         with torch.autocast(images.device.type, enabled=False):
             return {site.name: _resize(_MAPS[site.kind](site, found[site.name], scaled), size) for site in sites}
+
+
+def has_place(site: AttentionSite) -> bool:
+    """Say whether a site's attention can be shown on an image."""
+    if site.kind == "channel-gate":
+        return bool(site.features)
+    if site.kind == "cross-attention":
+        return site.keys is not None and len(site.keys) == 2
+    return site.kind in _MAPS and (site.grid is None or len(site.grid) == 2)
+
+
+def _mean_gates(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
+    return tensor.float().mean(1)
+
+
+def _keys(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
+    view = CrossMaps(tensor, site)
+    return view.received.reshape(-1, *view.keys)
 
 
 def _gates(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
@@ -69,7 +90,11 @@ _MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] 
     "channel-gate": _channels,
     "spatial-gate": _gates,
     "attention-gate": _gates,
+    "feature-gate": _mean_gates,
     "self-attention": _tokens,
+    "cross-attention": _keys,
+    "window": lambda site, tensor, scaled: WindowMaps(tensor, site).received(),
+    "axial": lambda site, tensor, scaled: AxialMaps(tensor, site).received(),
 }
 
 

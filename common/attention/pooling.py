@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.attention.base import Grid
+
 
 @lru_cache(maxsize=64)
 def overlaps(size: int, cells: int) -> NDArray[np.float64]:
@@ -18,6 +20,15 @@ def overlaps(size: int, cells: int) -> NDArray[np.float64]:
     low = np.maximum(edges[None, :-1], bounds[:-1, None])
     high = np.minimum(edges[None, 1:], bounds[1:, None])
     return (high - low).clip(min=0) * size
+
+
+def pool_plane(mass: Tensor, grid: Grid, cells: int = 4) -> Tensor:
+    """Sum mass on a grid of any number of axes over cells x cells of its last two: depth is summed, a line is one row.
+
+    Shapes: mass [B, P], P places of `grid` row by row -> [B, cells * cells] with the same sum.
+    """
+    plane = mass.reshape(len(mass), -1, *((1, *grid)[-2:])).sum(1)
+    return pool_mass(plane, cells).flatten(1)
 
 
 def pool_mass(maps: Tensor, cells: int) -> Tensor:

@@ -13,7 +13,7 @@ from common.attention.blocks import BlockKind, Rule, site_rules
 from common.attention.checks import check_sites
 from common.errors import AttentionError
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a statistic is computed differently: bins, kernels, normalisation."""
 DEPTHS, CAP = 3, 8
 LONGEST = 256

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionSite, Grid
 from common.attention.histograms import TINY, head_divergence, normalised_entropy, soft_histogram
-from common.attention.pooling import pool_mass
+from common.attention.pooling import pool_plane
 
 
 class TokenMaps:
@@ -85,7 +85,7 @@ class TokenMaps:
         return head_divergence(self.rows, self.entropy)[:, None]
 
     def _pool(self, patches: Tensor) -> Tensor:
-        return pool_mass(patches.reshape(-1, *self.grid), 4).flatten(1)
+        return pool_plane(patches, self.grid)
 
 
 def cls_row(rows: Tensor) -> Tensor:
