@@ -1,5 +1,6 @@
 """Attention branch: a small classifier's own evidence map says where the features count."""
 
+import math
 from typing import Self
 
 from torch import Tensor, nn
@@ -33,7 +34,16 @@ class AttentionBranch(AttentionLayer):
 
     @classmethod
     def build(cls, channels: int, grid: Grid, other: int = 0) -> Self:
-        """Give the branch for so many channels, without classes."""
+        """Give the branch for so many channels, without classes.
+
+        Raises:
+            ConfigError: The grid has one position: there is nothing to choose, and a norm makes any such map zero.
+        """
+        if math.prod(grid) == 1:
+            raise ConfigError(
+                f"An attention branch on a grid of {grid}. Allowed are two positions or more; put it at an earlier, "
+                f"finer stage."
+            )
         return cls(channels, dims=len(grid))
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:

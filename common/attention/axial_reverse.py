@@ -19,7 +19,7 @@ class SlicesLook(nn.Module):
     no rows that sum to one, and is no attention site.
 
     Shapes: features [B, C, *S] -> [B, C, *S].
-    Source: Lou et al. 2022, "CaraNet: Context Axial Reverse Attention Network", section 3.3.
+    Source: Lou et al. 2022, "CaraNet: Context Axial Reverse Attention Network".
     """
 
     def __init__(self, channels: int, axis: int, dims: int = 2, reduction: int = 8) -> None:

@@ -16,7 +16,7 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, channels: int, dims: int = 2, norm: Norm = one_group, reduction: int = 4) -> None:
         super().__init__()
-        inner = max(1, channels // reduction)
+        inner = max(2, channels // reduction)  # one value at one position would leave a norm nothing to compare
         conv = CONVOLUTIONS[dims]
         self.norm1, self.conv1 = norm(channels), conv(channels, inner, 1, bias=False)
         self.norm2, self.conv2 = norm(inner), conv(inner, inner, 3, padding=1, bias=False)

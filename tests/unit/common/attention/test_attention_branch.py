@@ -43,3 +43,9 @@ def test_without_classes_there_is_no_answer():
     assert layer.answer is None
     with pytest.raises(ConfigError, match="build it with `classes`"):
         layer.logits(torch.randn(1, 8, 4, 4))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 1, 1)])
+def test_one_position_is_refused(grid):
+    with pytest.raises(ConfigError, match="earlier, finer stage"):
+        AttentionBranch.build(8, grid)

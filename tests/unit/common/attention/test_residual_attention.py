@@ -49,3 +49,9 @@ def test_a_gate_sees_further_than_its_trunk():
     moved = (layer.attend(changed)[1] - layer.attend(features)[1]).abs().amax((0, 1)) > 0
     assert moved.any(1).sum() > 4
     assert not moved.all()
+
+
+def test_one_image_of_one_position_can_be_trained_on():
+    """A unit of one hidden channel would have one value to normalise, which is refused while training."""
+    layer = ResidualAttention(4).train()
+    assert layer(torch.randn(1, 4, 1, 1)).isfinite().all()
