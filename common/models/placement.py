@@ -125,7 +125,7 @@ def key_kinds(name: str, dims: int) -> frozenset[Kind]:
     if name == NONE:
         return frozenset()
     layer = ATTENTION.load(name)
-    grid = (LEAST_SIDE,) * dims if dims in layer.dims else (LEAST_SIDE**dims,)
+    grid = _inner(layer, (LEAST_SIDE,) * dims)
     with torch.random.fork_rng(devices=[]):  # the probe's arrays must not move those of the model
         sites = layer.build(16, grid, 16).sites(grid)
     return frozenset(site.kind for site in sites if site.kind in KEYS)

@@ -1,14 +1,21 @@
 """Which layer stands where, and that what stands around it changes nothing but the shape."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+from common.attention import ATTENTION
 from common.attention.attention_gate import AttentionGate
-from common.attention.base import AttentionLayer
+from common.attention.base import AttentionLayer, AttentionSite
+from common.attention.recorder import Recorder
 from common.attention.self_attention import SelfAttention
 from common.attention.squeeze_excitation import SqueezeExcitation
+from common.config import ModelSection
 from common.errors import ConfigError
+from common.models.build import build_model
 from common.models.on_grid import (
     BagOfPositions,
     FeaturesOfTokens,
@@ -21,6 +28,7 @@ from common.models.on_grid import (
     unflatten,
 )
 from common.models.placement import feature_block, key_kinds, sites_of, spread, token_block
+from common.models.unet import volume_unet
 
 
 class Shown(AttentionLayer):
@@ -84,6 +92,63 @@ def test_layers_stand_as_they_are_where_nothing_is_missing():
     (site,) = sites_of(tokens, "here", "name", (4, 6), "before")
     assert (site.module, site.name, site.grid, site.features) == ("here.layer.maps", "name", (4, 6), "")
     assert sites_of(feature_block("none", 8, (4, 4)), "here", "name", (4, 4)) == ()
+
+
+class Pooling(AttentionLayer):
+    """Weighs the instances of a bag, or the frames of a volume, by what one linear map finds in them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.score, self.weights = nn.Linear(channels, 1), nn.Softmax(1)
+
+    @classmethod
+    def build(cls, channels, grid, other=0):
+        return cls(channels)
+
+    def sites(self, grid, cls=False):
+        return (AttentionSite("", "pooling", "weights"),)
+
+    def forward(self, inputs):
+        if self.takes == "frames":
+            weights = self.weights(self.score(inputs.mean(2))[..., 0])
+            return inputs * weights[..., None, None]
+        return (inputs * self.weights(self.score(inputs)[..., 0])[..., None]).sum(1)
+
+
+@pytest.fixture
+def pooling(monkeypatch):
+    def register(takes, dims):
+        layer = type("Pooling", (Pooling,), {"takes": takes, "dims": dims})
+        monkeypatch.setitem(sys.modules, "only_for_this_test", SimpleNamespace(layer=layer))
+        monkeypatch.setitem(ATTENTION._table, "pooled", "only_for_this_test:layer")
+
+    return register
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet-ws"])
+def test_a_bag_takes_the_place_of_the_final_pooling(name, pooling):
+    pooling("bag", (1,))
+    model = build_model(ModelSection(name=name, width=8, attention="pooled"), 1, 2, 28, seed=0).eval()
+    (site,) = model.attention_sites
+    with Recorder(model) as recorder, torch.no_grad():
+        model(torch.randn(3, 1, 28, 28))
+        assert recorder.take()[site.name].shape == (3, 16)
+    assert site.module == "pool.layer.weights"
+    with pytest.raises(ConfigError, match="takes bag"):
+        build_model(ModelSection(name="unet", width=8, attention="pooled"), 1, 2, 28, seed=0, dense=True)
+
+
+@pytest.mark.parametrize("placement", ["skip", "block"])
+def test_frames_stand_in_volumes_only(placement, pooling):
+    pooling("frames", (2,))
+    section = ModelSection(name="unet", width=8, attention="pooled", placement=placement)
+    with pytest.raises(ConfigError, match=r"takes frames.*images of 2 axes"):
+        build_model(section, 1, 2, 28, seed=0, dense=True)
+    model = volume_unet(section, 1, 2, (16, 24, 16)).eval()
+    with Recorder(model) as recorder, torch.no_grad():
+        assert model(torch.randn(2, 1, 16, 24, 16)).shape == (2, 2, 16, 24, 16)
+        shapes = [tuple(found.shape) for found in recorder.take().values()]
+    assert shapes == ([(2, 4), (2, 8), (2, 16)] if placement == "skip" else [(2, 16), (2, 8), (2, 4), (2, 2)])
 
 
 def test_costly_layers_stand_on_small_grids_or_on_the_coarsest():
