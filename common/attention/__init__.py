@@ -34,5 +34,10 @@ ATTENTION = Registry(
         "criss-cross": "common.attention.criss_cross:CrissCross",
         "pooled-keys": "common.attention.pooled_keys:PooledKeys",
         "transposed": "common.attention.transposed:TransposedAttention",
+        "abmil": "common.attention.bag_attention:BagAttention",
+        "gated-abmil": "common.attention.bag_attention:GatedBagAttention",
+        "token-pooling": "common.attention.token_pooling:TokenPooling",
+        "cross-attention": "common.attention.cross_attention:CrossAttention",
+        "divided-space-time": "common.attention.space_time:DividedSpaceTime",
     },
 )
