@@ -35,6 +35,9 @@ class DataSection(Section):
     seed: int = Field(ge=0, lt=2**63, description="draws the phantom, the partition and the splits; apart from `seed`")
     path: str = Field(description="file or folder of archive, folder and medmnist; empty for phantom")
     image_size: int = Field(ge=0, le=1024, description="side in pixels to which images are brought; 0 keeps them")
+    orientation: Literal["as-is", "flip-lr", "flip-ud", "rot90", "rot180", "rot270", "transpose", "transverse"] = Field(
+        description="what turns stored images and masks to the orientation that all sites share, counter-clockwise"
+    )
     classes: str = Field(description="comma-separated classes to keep; empty keeps all")
     label: str = Field(description="array or column that holds the label; auto takes labels (phantom: lesion)")
     mask: str = Field(description="array or column that holds the mask")

@@ -19,7 +19,7 @@ from simulations.experiment import parse_change
 
 # ITU-R BT.601 luma: how colour becomes grey, as in Pillow's "L".
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-READING = ("data.classes", "data.label", "data.mask", "data.patient", "data.patient-pattern")
+READING = ("data.classes", "data.label", "data.mask", "data.orientation", "data.patient", "data.patient-pattern")
 """Settings that say how an archive is read; all others are the run's."""
 
 

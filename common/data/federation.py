@@ -15,6 +15,7 @@ from common.config import DataSection
 from common.data import DATASETS
 from common.data.base import Dataset
 from common.data.choose import named
+from common.data.orientation import oriented
 from common.data.partition import partition
 from common.data.splits import SPLITS, cap_site, split_site
 from common.errors import ConfigError
@@ -80,7 +81,7 @@ _LOCK = threading.Lock()
 @lru_cache(maxsize=1)
 def _divided(settings: DataSection, stamp: tuple[int, ...]) -> Federation:
     """Do everything that the held-out sites do not change."""
-    dataset: Dataset = DATASETS.load(settings.name)(settings)
+    dataset: Dataset = oriented(DATASETS.load(settings.name)(settings), settings.orientation)
     dataset = partition(dataset.check(), settings)
     sites = tuple(_site(dataset, index, settings) for index in range(len(dataset.site_names)))
     return Federation(

@@ -4,7 +4,7 @@ import math
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.config import (
@@ -140,6 +140,7 @@ def test_a_wrong_type_is_refused_with_key_and_value(key, value):
         ("cohort.quorum", 0),
         ("cohort.timeout-seconds", math.inf),
         ("strategy.tau", 0.0),
+        ("data.orientation", "upside-down"),
         ("data.partition", "random"),
         ("data.image-size", 4096),
         ("privacy.mechanism", "gaussian"),
@@ -182,6 +183,7 @@ parts = st.text("abc-", min_size=1, max_size=4)
 trees = st.recursive(st.integers() | st.text(), lambda inner: st.dictionaries(parts, inner, min_size=1, max_size=3))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.dictionaries(parts, trees, max_size=4))
 def test_nest_undoes_flatten(tree):
     assert nest(flatten(tree)) == tree
@@ -197,6 +199,7 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
         str: lambda value: f"{value}x",
     }
     literals = {
+        "data.orientation": "rot90",
         "data.partition": "quantity",
         "train.optimizer": "sgd",
         "train.class-weights": "balanced",
