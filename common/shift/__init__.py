@@ -1,0 +1,1 @@
+"""Attention Distribution Distance: how differently one model looks at two sites, and whether that is chance."""
