@@ -15,6 +15,9 @@ app = command_line(
     "Federated learning of attention models: many hospitals on one machine, judged on hospitals never seen.",
 )
 
+study = typer.Typer(no_args_is_help=True, help="Ask a finished run a question that its report does not answer.")
+app.add_typer(study, name="study")
+
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log every step, and each simulated site's own errors.")]
 
@@ -78,6 +81,24 @@ def evaluate(
     from simulations.session import show_external
 
     show_external(evaluate_archive(run, archive, method, changes or []), as_json)
+
+
+@study.command()
+@answering
+def shift(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/shift.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how differently the federated model looks at the sites, whether by chance, and which attention moved.
+
+    Attention Distribution Distances of every pair of sites on their test patients, and the Fréchet distance of
+    features as a baseline; writes pairs.csv, blocks.csv and shift.png.
+    """
+    from simulations.shift import study_shift
+    from simulations.shift_pages import show_shift
+
+    show_shift(study_shift(run), out or run / "shift", as_json)
 
 
 @app.command()

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from simulations.results import Results
 
 INK, MUTED, RULE, PAPER, TINT = "#1f2a36", "#5f6b78", "#d5dce3", "#fefefe", "#eaf2f9"
 """Tones of lines and words; the page swaps exactly these for its own in the dark (`report/svg.py`)."""
@@ -71,16 +69,16 @@ RC: Any = {
 }
 """Site names are text, never formulas: `parse_math` is off."""
 
-Draw = Callable[[Results], Figure]
+Found = TypeVar("Found")
 
 
-def styled(draw: Draw) -> Draw:
+def styled(draw: Callable[[Found], Figure]) -> Callable[[Found], Figure]:
     """Draw with our settings and put matplotlib's back afterwards."""
 
     @wraps(draw)
-    def drawn(results: Results) -> Figure:
+    def drawn(found: Found) -> Figure:
         with matplotlib.rc_context(RC):
-            return draw(results)
+            return draw(found)
 
     return drawn
 
