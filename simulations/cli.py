@@ -101,6 +101,24 @@ def shift(
     show_shift(study_shift(run), out or run / "shift", as_json)
 
 
+@study.command()
+@answering
+def drop(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run with the protocol local.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/drop.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether the distance of two sites tells how much a model of one loses at the other.
+
+    Each site's own model is judged at every other site. Its loss of the primary metric is held against attention
+    distances and against baselines: Fréchet distance of features, confidence, entropy, average thresholded confidence.
+    """
+    from simulations.drop import study_drop
+    from simulations.drop_pages import show_drop
+
+    show_drop(study_drop(run), out or run / "drop", as_json)
+
+
 @app.command()
 @answering
 def report(

@@ -15,7 +15,8 @@ from rich.table import Table
 from simulations.report.sections import privacy_text
 from simulations.report.shift import draw_shift
 from simulations.results import write_whole, writing
-from simulations.shift import DISTANCES, Shift
+from simulations.shift import Shift
+from simulations.shift_rows import DISTANCES
 
 LEVEL = 0.05
 TITLES = ("ADD-W", "ADD-M", "ADD-F", "D²⊥", "D² marginal", "feature Fréchet")
@@ -25,8 +26,8 @@ def show_shift(found: Shift, out: Path, as_json: bool) -> None:
     """Write `pairs.csv`, `blocks.csv` and `shift.png` under `out` and print what was found."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "pairs.csv", _csv(found.pairs))
-        write_whole(out / "blocks.csv", _csv(found.blocks))
+        write_whole(out / "pairs.csv", as_csv(found.pairs))
+        write_whole(out / "blocks.csv", as_csv(found.blocks))
         picture = io.BytesIO()
         draw_shift(found).savefig(picture, format="png", dpi=160)
         write_whole(out / "shift.png", picture.getvalue())
@@ -81,7 +82,8 @@ def _print(found: Shift, out: Path) -> None:
     console.print(str(out), soft_wrap=True)
 
 
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    """Write rows as CSV, six significant digits."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -13,7 +13,8 @@ from common.attention.signature import SignatureMeter
 from simulations.cli import app
 from simulations.judging import Case, Court
 from simulations.run_folder import read_settings
-from simulations.shift import DISTANCES, site_rows, study_shift
+from simulations.shift import study_shift
+from simulations.shift_rows import DISTANCES, site_rows
 from tests.studies import experiment, judged, made_dataset, written
 
 CLASSES = ("a", "b", "c")

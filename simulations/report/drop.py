@@ -1,0 +1,43 @@
+"""Drop: how much each site's own model loses elsewhere, against what was to tell it."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from simulations.drop import Drop
+from simulations.report.style import BLUE, MUTED, WIDTH, styled
+
+COLUMNS = 3
+TITLES = {
+    "add_w": "ADD-W",
+    "add_m": "ADD-M",
+    "add_f": "ADD-F",
+    "d2_projected": "D²⊥",
+    "d2_marginal": "D² marginal",
+    "feature_frechet": "feature Fréchet",
+    "confidence": "lost confidence",
+    "entropy": "gained entropy",
+    "atc": "ATC",
+}
+
+
+@styled
+def draw_drop(found: Drop) -> Figure:
+    """Draw one panel per predictor, the best first; every dot is a model at a site that did not train it."""
+    rows = math.ceil(len(found.relations) / COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.1 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, sharey=True)
+    kept = [row for row in found.dyads if math.isfinite(row["drop"])]
+    for number, axis in enumerate(panels.ravel()):
+        if number >= len(found.relations):
+            axis.set_visible(False)
+            continue
+        relation = found.relations[number]
+        name = relation["predictor"]
+        axis.axhline(0, color=MUTED, linewidth=0.7)
+        axis.plot([row[name] for row in kept], [row["drop"] for row in kept], "o", color=BLUE, markersize=4)
+        rho = relation["spearman"]
+        axis.set_title(f"{TITLES[name]}: ρ = {rho:.2f}" if math.isfinite(rho) else TITLES[name])
+        if number % COLUMNS == 0:
+            axis.set_ylabel(f"drop of {found.metric}")
+    return figure

@@ -1,0 +1,154 @@
+"""What a shift is measured on and with: one row per patient of a site, and a ruler learnt on the source sites."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from client.evaluation import BATCH
+from client.health import groups
+from common.attention.base import AttentionModel
+from common.attention.choice import choose_images
+from common.attention.distance import add_w
+from common.attention.schema import Schema, schema_of
+from common.attention.signature import measuring, signatures
+from common.config import load_run_config
+from common.data.base import Dataset
+from common.data.federation import Federation
+from common.data.phantom import SMALLEST_SIDE, phantom
+from common.errors import AttentionError
+from common.shift.embedding import Embedding, add_m, embedding, median_distance
+from common.shift.floor import floor
+from common.shift.frechet import add_f, frechet
+from common.shift.moments import Moments, moments
+from common.shift.projected import Whitening, d2, whitening
+
+DISTANCES = ("add_w", "add_m", "add_f", "d2_projected", "d2_marginal", "feature_frechet")
+IMAGES_PER_PATIENT, PATIENTS = 32, 512
+PUBLIC = 4
+"""Patients of each generated hospital whose signatures give ADD-M its bandwidth: public, they tell of no patient."""
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteRows:
+    """One row per patient of a site's test images; `cells` has one per patient and class that he has images of.
+
+    The classes' means are taken over cells: a patient's images may be of several classes, and how many are of which is
+    prevalence too.
+
+    Shapes: signatures [P, d], features [P, f], cells [Q, d], labels [Q], Q ≥ P.
+    """
+
+    signatures: Rows
+    features: Rows
+    cells: Rows
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ruler:
+    """Everything that two sites' rows are compared with; learnt on the source sites."""
+
+    schema: Schema
+    embed: Embedding
+    pooled: Moments
+    projected: Whitening
+    marginal: Whitening
+
+    def distances(self, left: SiteRows, right: SiteRows) -> dict[str, float]:
+        """Give DISTANCES of two sites, and `add_w_floor`."""
+        sides = moments(left.signatures), moments(right.signatures)
+
+        def distance(a: Rows, b: Rows) -> float:
+            return add_w(self.schema, a, b)
+
+        return {
+            "add_w": distance(sides[0].mean, sides[1].mean),
+            "add_w_floor": floor(self.pooled, *sides, distance, 0),
+            "add_m": add_m(left.signatures, right.signatures, self.embed),
+            "add_f": add_f(*sides),
+            "d2_projected": d2(left.signatures, right.signatures, self.projected),
+            "d2_marginal": d2(left.signatures, right.signatures, self.marginal),
+            "feature_frechet": frechet(left.features, right.features),
+        }
+
+
+def ruler_of(model: AttentionModel, schema: Schema, federation: Federation, sources: Sequence[SiteRows]) -> Ruler:
+    """Learn the whitening on the sources' rows and the bandwidth on generated images."""
+    cells, labels = (
+        np.concatenate(part) for part in zip(*((site.cells, site.labels) for site in sources), strict=True)
+    )
+    return Ruler(
+        schema,
+        embedding(schema.length, _bandwidth(model, schema, federation), 0),
+        moments(np.concatenate([site.signatures for site in sources])),
+        whitening(cells, labels),
+        whitening(cells, labels, projected=False),
+    )
+
+
+def schema_for(model: AttentionModel) -> Schema:
+    """Give the schema of a model of a run.
+
+    Raises:
+        AttentionError: It names no attention site.
+    """
+    if not model.attention_sites:
+        raise AttentionError(
+            "the run's model names no attention site. A shift of attention needs one; train with model.attention, "
+            "such as se or self-attention."
+        )
+    return schema_of(model)
+
+
+def site_rows(model: AttentionModel, schema: Schema, data: Dataset, seed: int) -> SiteRows:
+    """Measure a site's patients: mean signature and mean features of each patient's images.
+
+    Features are what the model's last linear or convolution layer reads, averaged over places.
+    """
+    device = next(model.parameters()).device
+    chosen = np.asarray(choose_images(data.patients, IMAGES_PER_PATIENT, PATIENTS, seed))
+    parts: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, len(chosen), BATCH):
+        images = data.batch(chosen[start : start + BATCH], device).images
+        parts.append((signatures(model, images, schema), _features(model, images)))
+    index = np.unique(data.patients[chosen], return_inverse=True)[1]
+    vectors = [torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True)]
+    classes = groups(data, len(data.classes))[0][chosen]
+    pairs, cells = np.unique(np.stack([index, classes], 1), axis=0, return_inverse=True)
+    measured, features = vectors
+    return SiteRows(
+        _means(measured, index), _means(features, index), _means(measured, cells.ravel()), np.asarray(pairs[:, 1])
+    )
+
+
+def _means(rows: Rows, index: NDArray[np.int64]) -> Rows:
+    sums = np.zeros((index.max() + 1, rows.shape[1]))
+    np.add.at(sums, index, rows)
+    return np.asarray(sums / np.bincount(index)[:, None])
+
+
+def _features(model: AttentionModel, images: Tensor) -> Tensor:
+    heads = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)]
+    seen: list[Tensor] = []
+    handle = heads[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    try:
+        with measuring(model):
+            model(images)
+    finally:
+        handle.remove()
+    return seen[0].flatten(2).mean(2) if seen[0].dim() > 2 else seen[0]
+
+
+def _bandwidth(model: AttentionModel, schema: Schema, federation: Federation) -> float:
+    """Median distance between the signatures of generated images, in grey where the model wants colours."""
+    size = max(SMALLEST_SIDE, federation.image_size)
+    drawn = phantom(load_run_config({"data.image-size": size, "data.patients-per-site": PUBLIC}).data)
+    images = drawn.batch(np.arange(len(drawn)), next(model.parameters()).device).images
+    rows = signatures(model, images.expand(-1, federation.channels, -1, -1), schema)
+    return max(median_distance(rows.cpu().numpy()), 1e-6)
