@@ -24,6 +24,8 @@ ATTENTION = Registry(
         "relative-position": "common.attention.relative_position:RelativePosition",
         "window": "common.attention.window:WindowAttention",
         "shifted-window": "common.attention.window:ShiftedWindowAttention",
+        "neighbourhood": "common.attention.neighbourhood:Neighbourhood",
+        "dilated-neighbourhood": "common.attention.neighbourhood:DilatedNeighbourhood",
         "axial": "common.attention.axial:AxialAttention",
         "gated-axial": "common.attention.gated_axial:GatedAxialAttention",
         "linear": "common.attention.linear:LinearAttention",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from common.attention.axis import AxisAttention, Places
 from common.attention.criss_cross import CrissCross, cross_scores, mix
+from common.attention.neighbourhood import around
 from common.attention.pooled_keys import PooledKeys
 from common.attention.transposed import TransposedAttention
 from common.attention.window import WindowAttention
@@ -242,3 +243,25 @@ def test_transposed(golden):
     mixed, found = layer.attend(tensors["x"])
     close(mixed, tensors["y"])
     close(found, maps[0])
+
+
+@pytest.mark.parametrize("golden", ["sasa_attentionconv"], indirect=True)
+@torch.no_grad()
+def test_gathering_of_neighbourhoods(golden):
+    """What is shared with the port: which places lie around which, in which order, and the sums.
+
+    The port is another layer than its paper: softmax channel by channel, which is a head per channel, and over the
+    zeros outside the image too, whose keys are the relative positions alone. Ours gives these the weight zero.
+    """
+    weights, tensors, maps = golden
+    grid = tensors["x"].shape[2:]
+    query, key, value = (
+        F.conv2d(tensors["x"], weights[f"{name}_conv.weight"]).flatten(2)[..., None]
+        for name in ("query", "key", "value")
+    )
+    rows = weights["rel_h"].expand(-1, 1, 1, 3, 3).flatten(1)
+    columns = weights["rel_w"].expand(-1, 1, 1, 3, 3).flatten(1)
+    keys = around(key, grid, (3, 3)).squeeze(-1) + torch.cat([rows, columns])[None, :, None]
+    found = (query * keys).softmax(-1)
+    close(found.reshape(2, 4, 4, 8, 8, 9), maps[0])
+    close((found * around(value, grid, (3, 3)).squeeze(-1)).sum(-1).reshape(tensors["y"].shape), tensors["y"])
