@@ -10,7 +10,7 @@ from simulations.report.style import PAPER, SCALE, contrasting, slanted, styled
 from simulations.shift import Shift
 
 LEVEL = 0.05
-LEAST = (0.05, 0.1)
+LEAST = (0.01, 0.05)
 """Top of each scale at least: what is near nothing shall not shine. ADD-W goes to 1, D²⊥ counts in variances."""
 
 
