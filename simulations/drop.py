@@ -19,8 +19,8 @@ from simulations.shift import average, open_run
 from simulations.shift_rows import DISTANCES, ruler_of, schema_for, site_rows
 
 Row = dict[str, Any]
-BASELINES = ("confidence", "entropy", "atc")
-PREDICTORS = (*DISTANCES, *BASELINES)
+PREDICTORS = {**DISTANCES, "confidence": "lost confidence", "entropy": "gained entropy", "atc": "ATC"}
+"""Column to the name that people read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,10 @@ def study_drop(run: Path) -> Drop:
     plans = {plan.name for name in experiment.study.protocols for plan in PROTOCOLS.load(name)().plans(sources)}
     if not {local(name) for name in sources} <= plans:
         raise RunFolderError(f"{run} has no local models. Run the experiment with 'local' among its protocols.")
-    metric = METRICS.load(court.task.metrics[0])()
-    by_seed = [
-        [row for source in sources for row in _from(court, seed, source, metric.higher_is_better)]
-        for seed in experiment.study.seeds
-    ]
+    by_seed = [[row for source in sources for row in _from(court, seed, source)] for seed in experiment.study.seeds]
     rows = [average(same) for same in zip(*by_seed, strict=True)]
-    dyads = [Dyad(row["trained_on"], row["judged_on"], row["drop"]) for row in rows if np.isfinite(row["drop"])]
     kept = [row for row in rows if np.isfinite(row["drop"])]
+    dyads = [Dyad(row["trained_on"], row["judged_on"], row["drop"]) for row in kept]
     names = [name for name in PREDICTORS if name in rows[0]]
     relations = [{"predictor": name, **asdict(relate(dyads, [row[name] for row in kept]))} for name in names]
     relations.sort(key=lambda row: -row["spearman"] if np.isfinite(row["spearman"]) else 2.0)
@@ -65,7 +61,7 @@ def study_drop(run: Path) -> Drop:
     return Drop(run, str(results.record["privacy"]), court.task.metrics[0], seeds, rows, relations)
 
 
-def _from(court: Court, seed: int, source: str, higher: bool) -> list[Row]:
+def _from(court: Court, seed: int, source: str) -> list[Row]:
     """One row per other site: the drop of the source's own model there and what each predictor says."""
     (model,) = court.models(Case(seed, (local(source),), source))
     schema = schema_for(model)
@@ -82,7 +78,7 @@ def _from(court: Court, seed: int, source: str, higher: bool) -> list[Row]:
             "trained_on": source,
             "judged_on": name,
             "value": values[name],
-            "drop": (values[source] - values[name]) * (1 if higher else -1),
+            "drop": (values[source] - values[name]) * (1 if metric.higher_is_better else -1),
             **ruler.distances(rows[source], rows[name]),
             **baselines(seen[source], seen[name]),
         }

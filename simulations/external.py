@@ -10,17 +10,16 @@ import numpy as np
 from client.evaluation import predict
 from common.attention.base import AttentionModel
 from common.data.base import Dataset
-from common.errors import RunFolderError, UnknownNameError
+from common.errors import UnknownNameError
 from common.metrics.bootstrap import interval, over_seeds
 from common.seeds import generator
 from common.tasks.base import Task
 from common.tasks.build import build_task
 from simulations.experiment import Experiment
 from simulations.external_data import open_external, reading
+from simulations.finished import open_finished
 from simulations.judging import Verdict, final_arrays, judge_predictions, model_of, resample_seed
 from simulations.protocols import PROTOCOLS
-from simulations.results import load_results
-from simulations.run_folder import read_settings
 from simulations.trainer import training_folder
 
 Row = dict[str, Any]
@@ -55,11 +54,7 @@ def evaluate_archive(run: Path, archive: Path, method: str = "federated", change
         ConfigError: A change is no setting that says how an archive is read.
         DataError: The archive is damaged, or has other classes than the run.
     """
-    results, experiment = load_results(run), read_settings(run)
-    if results.record["config_digest"] != experiment.digest():
-        raise RunFolderError(
-            f"{run} mixes two runs: run.json and the settings differ. Give a folder of one run, whole."
-        )
+    results, experiment = open_finished(run)
     record = results.record["data"]
     known = _trainings(experiment, record)
     if method not in known:

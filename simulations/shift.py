@@ -11,13 +11,13 @@ from scipy.stats import false_discovery_control
 
 from common.attention.distance import w_blocks
 from common.attention.schema import Schema
-from common.errors import RunFolderError
+from common.errors import DataError, RunFolderError
 from common.seeds import derive
 from common.shift.nulls import permutation_test
 from simulations.experiment import Experiment
+from simulations.finished import open_finished
 from simulations.judging import Case, Court
-from simulations.results import FEDERATED, Results, load_results
-from simulations.run_folder import read_settings
+from simulations.results import FEDERATED, Results
 from simulations.shift_rows import SiteRows, ruler_of, schema_for, site_rows
 
 Row = dict[str, Any]
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Averages over seeds: `pairs` has a row per pair of sites, `blocks` one per pair and block, largest first."""
+    """Averages over seeds: `pairs` has a row per pair of sites, `blocks` one per pair and block."""
 
     run: Path
     privacy: str
@@ -66,14 +66,13 @@ def open_run(run: Path) -> tuple[Results, Experiment, Court]:
     """Open a finished run and the data that it was trained on.
 
     Raises:
-        RunFolderError: The run is not finished, is a mixture of two, has no such models, or its data are others now.
+        RunFolderError: The run is not finished, is a mixture of two, or its data are others now.
+        DataError: It has one site.
     """
-    results, experiment = load_results(run), read_settings(run)
-    if results.record["config_digest"] != experiment.digest():
-        raise RunFolderError(
-            f"{run} mixes two runs: run.json and the settings differ. Give a folder of one run, whole."
-        )
+    results, experiment = open_finished(run)
     court = Court(run, experiment.config, 0, 0)
+    if len(court.federation.sites) < 2:
+        raise DataError(f"{run} has one site. A shift is between two; give a run of several sites.")
     if court.federation.data_digest != results.record["data"]["digest"]:
         raise RunFolderError(
             f"the data of {run} are not those that it was trained on. Put the same data back where the settings say."

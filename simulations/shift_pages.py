@@ -1,10 +1,5 @@
 """What `consilium study shift` shows: a table or one JSON object, CSV files and the matrix as a picture."""
 
-import csv
-import io
-import json
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +7,27 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from simulations.findings import print_json, write_findings
 from simulations.report.sections import privacy_text
-from simulations.report.shift import draw_shift
-from simulations.results import write_whole, writing
+from simulations.report.shift import LEVEL, draw_shift
 from simulations.shift import Shift
 from simulations.shift_rows import DISTANCES
-
-LEVEL = 0.05
-TITLES = ("ADD-W", "ADD-M", "ADD-F", "D²⊥", "D² marginal", "feature Fréchet")
 
 
 def show_shift(found: Shift, out: Path, as_json: bool) -> None:
     """Write `pairs.csv`, `blocks.csv` and `shift.png` under `out` and print what was found."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "pairs.csv", as_csv(found.pairs))
-        write_whole(out / "blocks.csv", as_csv(found.blocks))
-        picture = io.BytesIO()
-        draw_shift(found).savefig(picture, format="png", dpi=160)
-        write_whole(out / "shift.png", picture.getvalue())
+    write_findings(out, {"pairs": found.pairs, "blocks": found.blocks}, ("shift", draw_shift(found)))
     if as_json:
-        whole = replace(found, blocks=top_blocks(found))
-        body = {
-            "run": str(whole.run),
-            "out": str(out),
-            "privacy": whole.privacy,
-            "seeds": list(whole.seeds),
-            "pairs": whole.pairs,
-            "blocks": whole.blocks,
-        }
-        sys.stdout.write(json.dumps(body, allow_nan=False) + "\n")
+        print_json(
+            {
+                "run": str(found.run),
+                "out": str(out),
+                "privacy": found.privacy,
+                "seeds": list(found.seeds),
+                "pairs": found.pairs,
+                "blocks": top_blocks(found),
+            }
+        )
         return
     _print(found, out)
 
@@ -58,7 +44,7 @@ def top_blocks(found: Shift) -> list[dict[str, Any]]:
 
 def _print(found: Shift, out: Path) -> None:
     table = Table(title=f"Attention between sites, mean of {len(found.seeds)} seed(s)", box=None)
-    for name in ("sites", *TITLES, "q", "moved most"):
+    for name in ("sites", *DISTANCES.values(), "q", "moved most"):
         table.add_column(name, justify="left" if name in ("sites", "moved most") else "right", overflow="fold")
     moved = {(row["first"], row["second"]): row for row in top_blocks(found)}
     for row in sorted(found.pairs, key=lambda row: -row["d2_projected"]):
@@ -80,14 +66,3 @@ def _print(found: Shift, out: Path) -> None:
     )
     console.print(privacy_text(found.privacy), style="bold")
     console.print(str(out), soft_wrap=True)
-
-
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
-    """Write rows as CSV, six significant digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
-    )
-    return text.getvalue().encode()

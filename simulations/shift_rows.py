@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from client.evaluation import BATCH
 from client.health import groups
@@ -26,7 +26,15 @@ from common.shift.frechet import add_f, frechet
 from common.shift.moments import Moments, moments
 from common.shift.projected import Whitening, d2, whitening
 
-DISTANCES = ("add_w", "add_m", "add_f", "d2_projected", "d2_marginal", "feature_frechet")
+DISTANCES = {
+    "add_w": "ADD-W",
+    "add_m": "ADD-M",
+    "add_f": "ADD-F",
+    "d2_projected": "D²⊥",
+    "d2_marginal": "D² marginal",
+    "feature_frechet": "feature Fréchet",
+}
+"""Column to the name that people read."""
 IMAGES_PER_PATIENT, PATIENTS = 32, 512
 PUBLIC = 4
 """Patients of each generated hospital whose signatures give ADD-M its bandwidth: public, they tell of no patient."""
@@ -109,7 +117,7 @@ def schema_for(model: AttentionModel) -> Schema:
 def site_rows(model: AttentionModel, schema: Schema, data: Dataset, seed: int) -> SiteRows:
     """Measure a site's patients: mean signature and mean features of each patient's images.
 
-    Features are what the model's last linear or convolution layer reads, averaged over places.
+    Features are what the model offers before its head, averaged over places.
     """
     device = next(model.parameters()).device
     chosen = np.asarray(choose_images(data.patients, IMAGES_PER_PATIENT, PATIENTS, seed))
@@ -134,15 +142,9 @@ def _means(rows: Rows, index: NDArray[np.int64]) -> Rows:
 
 
 def _features(model: AttentionModel, images: Tensor) -> Tensor:
-    heads = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)]
-    seen: list[Tensor] = []
-    handle = heads[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    try:
-        with measuring(model):
-            model(images)
-    finally:
-        handle.remove()
-    return seen[0].flatten(2).mean(2) if seen[0].dim() > 2 else seen[0]
+    with measuring(model):
+        found = model.features(images)
+    return found.flatten(2).mean(2) if found.dim() > 2 else found
 
 
 def _bandwidth(model: AttentionModel, schema: Schema, federation: Federation) -> float:

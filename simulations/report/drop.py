@@ -4,21 +4,10 @@ import math
 
 from matplotlib.figure import Figure
 
-from simulations.drop import Drop
+from simulations.drop import PREDICTORS, Drop
 from simulations.report.style import BLUE, MUTED, WIDTH, styled
 
 COLUMNS = 3
-TITLES = {
-    "add_w": "ADD-W",
-    "add_m": "ADD-M",
-    "add_f": "ADD-F",
-    "d2_projected": "D²⊥",
-    "d2_marginal": "D² marginal",
-    "feature_frechet": "feature Fréchet",
-    "confidence": "lost confidence",
-    "entropy": "gained entropy",
-    "atc": "ATC",
-}
 
 
 @styled
@@ -37,7 +26,7 @@ def draw_drop(found: Drop) -> Figure:
         axis.axhline(0, color=MUTED, linewidth=0.7)
         axis.plot([row[name] for row in kept], [row["drop"] for row in kept], "o", color=BLUE, markersize=4)
         rho = relation["spearman"]
-        axis.set_title(f"{TITLES[name]}: ρ = {rho:.2f}" if math.isfinite(rho) else TITLES[name])
+        axis.set_title(f"{PREDICTORS[name]}: ρ = {rho:.2f}" if math.isfinite(rho) else PREDICTORS[name])
         if number % COLUMNS == 0:
             axis.set_ylabel(f"drop of {found.metric}")
     return figure

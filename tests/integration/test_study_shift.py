@@ -94,3 +94,17 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["study", "shift", str(tmp_path)])
     assert answer.exit_code != 0
     assert "run.json" in answer.stderr
+
+
+def test_a_segmenter_is_measured_too(tmp_path: Path) -> None:
+    path = written(tmp_path / "seen.npz", made_dataset(CLASSES))
+    made = experiment(
+        path,
+        task__name="segmentation",
+        model__name="unet",
+        model__attention="attention-gate",
+        seeds="[1]",
+        protocols="federated",
+    )
+    judged(made, tmp_path / "run")
+    assert all(np.isfinite(row["feature_frechet"]) for row in study_shift(tmp_path / "run").pairs)

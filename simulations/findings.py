@@ -1,0 +1,56 @@
+"""Writes what a study of a finished run found: tables as CSV, one picture, and JSON that programs can read."""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from simulations.results import write_whole, writing
+
+Rows = list[dict[str, Any]]
+DPI = 160
+
+
+def write_findings(out: Path, tables: Mapping[str, Rows], picture: tuple[str, Figure]) -> None:
+    """Write `NAME.csv` for every table, six significant digits, and `NAME.png`; every file whole or not at all.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    name, figure = picture
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for table, rows in tables.items():
+            write_whole(out / f"{table}.csv", _csv(rows))
+        write_whole(out / f"{name}.png", drawn.getvalue())
+
+
+def print_json(body: Mapping[str, Any]) -> None:
+    """Print one JSON object; what is not finite is null, which JSON can say."""
+    sys.stdout.write(json.dumps(_finite(body), allow_nan=False) + "\n")
+
+
+def _csv(rows: Rows) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+    )
+    return text.getvalue().encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
