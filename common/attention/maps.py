@@ -1,6 +1,6 @@
 """Attention as pictures: one map per attention site on the grid of the input image, for people to look at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -39,12 +39,29 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
     sites = [site for site in model.attention_sites if has_place(site)]
     if not sites:
         return {}
-    with measuring(model), Recorder(model, sites) as recorder, _scaled(model, sites) as scaled:
+    with measuring(model), Recorder(model, sites) as recorder, scaled_features(model, sites) as scaled:
         model(images)
         found = recorder.take()
         size = (images.shape[2], images.shape[3])
         with torch.autocast(images.device.type, enabled=False):
-            return {site.name: _resize(_MAPS[site.kind](site, found[site.name], scaled), size) for site in sites}
+            return {site.name: site_map(site, found[site.name], scaled, size) for site in sites}
+
+
+def site_map(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    """Draw one site's tensor on the image's grid; gradients flow through.
+
+    Args:
+        site: One that `has_place`.
+        tensor: What the site gave.
+        scaled: What channel gates scale, by site, as `scaled_features` keeps it.
+        size: Height and width of the image.
+
+    Shapes: tensor as the site's kind says -> float32 [B, *size], not negative, sum 1 per image.
+
+    Raises:
+        AttentionError: A channel gate's features do not fit its gates.
+    """
+    return spread(_MAPS[site.kind](site, tensor, scaled), size)
 
 
 def has_place(site: AttentionSite) -> bool:
@@ -99,7 +116,7 @@ _MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] 
 
 
 @contextmanager
-def _scaled(model: AttentionModel, sites: list[AttentionSite]) -> Iterator[dict[str, Tensor]]:
+def scaled_features(model: AttentionModel, sites: Sequence[AttentionSite]) -> Iterator[dict[str, Tensor]]:
     """Keep the outputs of the submodules that channel gates scale, while entered."""
     kept: dict[str, Tensor] = {}
 
@@ -125,7 +142,7 @@ def _scaled(model: AttentionModel, sites: list[AttentionSite]) -> Iterator[dict[
         yield kept
 
 
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring maps [B, h, w] to a size and to a sum of one; nothing anywhere counts as uniform."""
     large = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].clamp_min(0) + TINY
     return large / large.sum((1, 2), keepdim=True)
