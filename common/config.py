@@ -134,10 +134,16 @@ class GuidanceSection(Section):
     )
     masks: float = Field(ge=0, le=100, description="look inside the experts' masks, where there are any; try 0.3")
     adversary: float = Field(ge=0, le=1, description="attention not to be told from draws of the prior; try 0.1")
+    start: float = Field(
+        ge=0,
+        lt=1,
+        description="share of the rounds after which alignment, band and adversary begin: the prior of a model that "
+        "has learnt nothing says nothing",
+    )
 
     def weights(self) -> dict[str, float]:
         """Give the terms' weights by name."""
-        return {name: value for name, value in self.model_dump().items() if name != "region"}
+        return {name: value for name, value in self.model_dump().items() if name not in ("region", "start")}
 
     @property
     def needs_prior(self) -> bool:

@@ -38,6 +38,7 @@ def prepare(config: RunConfig, site: Site, model: AttentionModel, request: Train
     if not any(weights.values()):
         return None
     schema = schema_of(model)
+    progress = (request.round - 1) / config.rounds
     prior = Prior.from_arrays(request.prior) if request.prior else None
     if prior:
         check_same(prior.schema, schema.id)
@@ -45,12 +46,12 @@ def prepare(config: RunConfig, site: Site, model: AttentionModel, request: Train
     known = Known(
         model=model,
         schema=schema,
-        prior=prior,
+        prior=prior if progress >= config.guidance.start else None,
         own=own.get("mean"),
         classes=own.get("classes"),
         region=_region(config, site) if config.guidance.anatomy else None,
         flips=config.train.augment,
-        progress=(request.round - 1) / config.rounds,
+        progress=progress,
         seed=derive(config.seed, "guidance", site.name, request.round),
     )
     return Guidance(known, weights)

@@ -49,6 +49,14 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path):
     assert same_checkpoint(sorted_like(found, whole), whole)
 
 
+def test_the_prior_waits_until_the_start(plain, tmp_path):
+    """With a start after the last round's progress, 3/4, the prior is never read; just before it, once."""
+    late, _ = train_small(config(tmp_path / "late", band=0.5, start=0.76))
+    once, _ = train_small(config(tmp_path / "once", band=0.5, start=0.75))
+    assert same_arrays(late.arrays, plain)
+    assert not same_arrays(once.arrays, plain)
+
+
 def test_terms_that_read_the_prior_need_it_measured():
     with pytest.raises(ConfigError, match=r"guidance.alignment.*'attention.every' is 0"):
         small_config(guidance__band=0.1, attention__every=0)
