@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +83,31 @@ def evaluate(
     from simulations.session import show_external
 
     show_external(evaluate_archive(run, archive, method, changes or []), as_json)
+
+
+@app.command()
+@answering
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    sites: Annotated[list[str] | None, typer.Option("--site", help="A site; may be repeated. By default all.")] = None,
+    method: Annotated[
+        str, typer.Option(help="Which training to explain: federated, pooled, local/SITE, without/SITE.")
+    ] = "federated",
+    seed: Annotated[int | None, typer.Option(help="One of the run's seeds; by default the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/explain.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show why a model answers as it does: an atlas of cases and mean maps, with every explanation put to the test.
+
+    Raw attention, gates, rollout, relevance, Grad-CAM and a hybrid, as far as they fit the model, held against the
+    experts' outlines and against maps that know no image. Writes atlas.html, which holds images, and CSV files.
+    """
+    from simulations.explain import explain_run
+    from simulations.explain_pages import show_explained
+
+    with _stepping(as_json) as step:
+        found = explain_run(run, sites or [], method, seed, step)
+    show_explained(found, out or run / "explain", as_json)
 
 
 @study.command()
@@ -186,6 +213,18 @@ def list_(
     from simulations.catalogue import print_parts
 
     print_parts(family, as_json)
+
+
+@contextmanager
+def _stepping(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Say on stderr, while entered, what is being done."""
+    from rich.console import Console
+
+    if quiet:
+        yield lambda text: None
+        return
+    with Console(stderr=True).status("opening the run …") as status:
+        yield lambda text: status.update(f"{text} …")
 
 
 def _log(verbose: bool) -> None:

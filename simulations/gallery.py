@@ -26,7 +26,7 @@ def overlays(models: Mapping[str, AttentionModel], task: Task, federation: Feder
     for site in federation.sites:
         model = models[site.name]
         data = task.prepare(site.test)
-        index = _choose(data, seed, site.name)
+        index = choose_cases(data, seed, site.name, PER_SITE)
         batch = data.batch(index, next(model.parameters()).device)
         with torch.no_grad():
             probabilities = task.probabilities(model.eval()(batch.images).float()).cpu()
@@ -36,7 +36,7 @@ def overlays(models: Mapping[str, AttentionModel], task: Task, federation: Feder
         name = list(by_site)[-1]  # the deepest
         maps = by_site[name].cpu().numpy().astype(np.float32)
         for place in range(len(index)):
-            label, caption, probability = _words(task, batch, probabilities, place)
+            label, caption, probability = said(task, batch, probabilities, place)
             yield Overlay(
                 site=site.name,
                 role=site.role,
@@ -44,15 +44,15 @@ def overlays(models: Mapping[str, AttentionModel], task: Task, federation: Feder
                 label=label,
                 probability=probability,
                 attention_site=name,
-                image=_picture(data, int(index[place])),
+                image=picture(data, int(index[place])),
                 attention=maps[place] / maps[place].sum(),
                 mask=None if data.masks is None else (data.masks[index[place]] > 0).astype(np.uint8),
                 prediction=_prediction(task, probabilities[place]),
             )
 
 
-def _choose(data: Dataset, seed: int, site: str) -> NDArray[np.int64]:
-    """One image each of different patients; positive ones first where labels or masks tell."""
+def choose_cases(data: Dataset, seed: int, site: str, most: int) -> NDArray[np.int64]:
+    """Choose one image each of different patients; positive ones first where labels or masks tell."""
     order = generator(seed, "gallery", site).permutation(len(data))
     positive = np.zeros(len(data), bool)
     if data.masks is not None:
@@ -61,10 +61,11 @@ def _choose(data: Dataset, seed: int, site: str) -> NDArray[np.int64]:
         positive = np.asarray(data.labels.reshape(len(data), -1).any(axis=1))
     order = np.concatenate([order[positive[order]], order[~positive[order]]])
     _, first = np.unique(data.patients[order], return_index=True)
-    return np.asarray(order[np.sort(first)][:PER_SITE])
+    return np.asarray(order[np.sort(first)][:most])
 
 
-def _words(task: Task, batch: Batch, probabilities: Tensor, place: int) -> tuple[str, str, float]:
+def said(task: Task, batch: Batch, probabilities: Tensor, place: int) -> tuple[str, str, float]:
+    """Give the true class, what the model says of it, and the probability in that; empty for segmentation."""
     if task.dense or batch.labels is None:
         return "", "", float("nan")
     row, label = probabilities[place], batch.labels[place]
@@ -79,7 +80,8 @@ def _words(task: Task, batch: Batch, probabilities: Tensor, place: int) -> tuple
     return truth, f"p({truth}) = {row[int(label)]:.2f}", float(row[int(label)])
 
 
-def _picture(data: Dataset, index: int) -> NDArray[np.uint8]:
+def picture(data: Dataset, index: int) -> NDArray[np.uint8]:
+    """Give an image as people see it: uint8 [H, W] or [H, W, 3]."""
     image = data.images[index]
     if image.dtype != np.uint8:
         image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)

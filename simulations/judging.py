@@ -32,7 +32,10 @@ from common.tasks.build import build_task
 from server.checkpoint import load_checkpoint
 from server.strategies import STRATEGIES
 from simulations.engine import choose_workers
+from simulations.experiment import Experiment
+from simulations.finished import open_finished
 from simulations.protocols import Jury
+from simulations.results import Results
 from simulations.trainer import FOREVER, training_folder
 from simulations.workers import Emit, Workers
 
@@ -70,6 +73,11 @@ class Court:
         self.federation: Federation = open_federation(config.data)
         self.task: Task = build_task(config.task, self.federation.classes, self.federation.mask_classes)
         self._verdicts: dict[Case, Verdict] = {}
+
+    @property
+    def seed(self) -> int:
+        """Seed of the data: of every draw that should be the same for all trainings."""
+        return self._config.data.seed
 
     def judge(self, cases: Sequence[Case]) -> None:
         """Judge what is new among `cases`."""
@@ -112,6 +120,21 @@ class Court:
         # Validation scores choose among models and need no interval.
         resamples = self._resamples if case.split == "test" else 0
         return judge_predictions(predictions, self.task, resamples, resample_seed(self._config, case.site))
+
+
+def open_court(run: Path) -> tuple[Results, Experiment, Court]:
+    """Open a finished run and the data that it was trained on.
+
+    Raises:
+        RunFolderError: The run is not finished, is a mixture of two, or its data are others now.
+    """
+    results, experiment = open_finished(run)
+    court = Court(run, experiment.config, 0, 0)
+    if court.federation.data_digest != results.record["data"]["digest"]:
+        raise RunFolderError(
+            f"the data of {run} are not those that it was trained on. Put the same data back where the settings say."
+        )
+    return results, experiment, court
 
 
 def final_arrays(folder: Path) -> Arrays:

@@ -11,12 +11,11 @@ from scipy.stats import false_discovery_control
 
 from common.attention.distance import w_blocks
 from common.attention.schema import Schema
-from common.errors import DataError, RunFolderError
+from common.errors import DataError
 from common.seeds import derive
 from common.shift.nulls import permutation_test
 from simulations.experiment import Experiment
-from simulations.finished import open_finished
-from simulations.judging import Case, Court
+from simulations.judging import Case, Court, open_court
 from simulations.results import FEDERATED, Results
 from simulations.shift_rows import SiteRows, ruler_of, schema_for, site_rows
 
@@ -63,20 +62,15 @@ def study_shift(run: Path) -> Shift:
 
 
 def open_run(run: Path) -> tuple[Results, Experiment, Court]:
-    """Open a finished run and the data that it was trained on.
+    """Open a finished run of several sites and the data that it was trained on.
 
     Raises:
         RunFolderError: The run is not finished, is a mixture of two, or its data are others now.
         DataError: It has one site.
     """
-    results, experiment = open_finished(run)
-    court = Court(run, experiment.config, 0, 0)
+    results, experiment, court = open_court(run)
     if len(court.federation.sites) < 2:
         raise DataError(f"{run} has one site. A shift is between two; give a run of several sites.")
-    if court.federation.data_digest != results.record["data"]["digest"]:
-        raise RunFolderError(
-            f"the data of {run} are not those that it was trained on. Put the same data back where the settings say."
-        )
     return results, experiment, court
 
 

@@ -19,20 +19,18 @@ BLUR = 10 / 224
 """Deviation of the blur, in shares of the longer side."""
 CONTROLS = 3
 """Random orders that the control is the mean of."""
+Filler = Literal["blur", "even"]
+FILLERS: tuple[Filler, ...] = ("blur", "even")
 Score = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] -> probability of the answer that is explained, [B]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faithfulness:
-    """Areas under the answer's curve, per image, [N] each; `net` = insertion − deletion, higher is better.
-
-    `control` is the net of random orders: 0 but for what the filling itself does.
-    """
+    """Areas under the answer's curve, per image, [N] each; `net` = insertion − deletion, higher is better."""
 
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
-    control: NDArray[np.float64]
 
     @property
     def net(self) -> NDArray[np.float64]:
@@ -40,9 +38,7 @@ class Faithfulness:
         return self.insertion - self.deletion
 
 
-def faithfulness(
-    score: Score, images: Tensor, maps: NDArray[np.floating], filler: Literal["blur", "even"], seed: int
-) -> Faithfulness:
+def faithfulness(score: Score, images: Tensor, maps: NDArray[np.floating], filler: Filler, seed: int) -> Faithfulness:
     """Take pixels away from the brightest on (deletion) and give them back from the brightest on (insertion).
 
     Args:
@@ -51,7 +47,7 @@ def faithfulness(
         maps: How.
         filler: What stands in for a pixel: the image blurred (σ = 10 pixels at 224), or each channel's mean. Which one
             can change which map is best; show both.
-        seed: Of ties and of the control.
+        seed: Of ties.
 
     Shapes: images [N, C, H, W], maps [N, H, W].
 
@@ -61,16 +57,18 @@ def faithfulness(
         AttentionError: Maps that are not finite or negative.
     """
     check_maps(maps)
-    filling = fill(images, filler)
-    order = ranking(maps, seed)
-    count, size = order.shape
-    deletion = area(curve(score, images, filling, order))
-    insertion = area(curve(score, filling, images, order))
+    filling, order = fill(images, filler), ranking(maps, seed)
+    return Faithfulness(area(curve(score, images, filling, order)), area(curve(score, filling, images, order)))
+
+
+def control(score: Score, images: Tensor, filler: Filler, seed: int) -> NDArray[np.float64]:
+    """Give the mean net of three random orders, [N]: about 0; what a map has beyond it is its own."""
+    filling, size = fill(images, filler), images.shape[2] * images.shape[3]
     nets = []
     for number in range(CONTROLS):
-        random = orders(count, size, seed, f"control-{number}")
+        random = orders(len(images), size, seed, f"control-{number}")
         nets.append(area(curve(score, filling, images, random)) - area(curve(score, images, filling, random)))
-    return Faithfulness(deletion, insertion, np.mean(nets, axis=0))
+    return np.asarray(np.mean(nets, axis=0))
 
 
 def ranking(maps: NDArray[np.floating], seed: int) -> NDArray[np.int64]:
@@ -99,7 +97,7 @@ def area(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.trapezoid(values, dx=1 / (len(values) - 1), axis=0))
 
 
-def fill(images: Tensor, filler: Literal["blur", "even"]) -> Tensor:
+def fill(images: Tensor, filler: Filler) -> Tensor:
     """Give the images without their detail: blurred, or each channel's mean everywhere. [N, C, H, W]."""
     if filler == "even":
         return images.mean((2, 3), keepdim=True).expand_as(images).contiguous()
