@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.attention.base import AttentionModel, AttentionSite
-from common.attention.blocks import BlockKind, Rule, site_rules
+from common.attention.base import AttentionModel, AttentionSite, Grid
+from common.attention.blocks import SIMPLEX, BlockKind, Rule, site_rules
 from common.attention.checks import check_sites
 from common.errors import AttentionError
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a statistic is computed differently: bins, kernels, normalisation."""
 DEPTHS, CAP = 3, 8
 LONGEST = 256
@@ -32,7 +32,7 @@ class Block:
     kind: BlockKind
     start: int
     size: int
-    grid: tuple[int, int] | None
+    grid: Grid | None
     scale: float
 
     @property
@@ -127,8 +127,8 @@ def _lay_out(taken: list[tuple[AttentionSite, Rule]]) -> tuple[Block, ...]:
     start = 0
     for site, rule in taken:
         size = rule.length(site)
-        scale = weight / size**0.5 if rule.kind in ("scalars", "profile") else weight
-        blocks.append(Block(site.name, rule.name, rule.kind, start, size, rule.grid, scale))
+        scale = weight if rule.kind in SIMPLEX else weight / size**0.5
+        blocks.append(Block(site.name, rule.name, rule.kind, start, size, rule.grid(site), scale))
         start += size
     return tuple(blocks)
 
