@@ -29,7 +29,9 @@ class Rule:
 
     Histograms, maps and shares are probability vectors; scalars and profiles have entries in [0, 1]. Size `PER_HEAD`
     and `PER_BRANCH` stand for one entry per head and branch, `PER_CELL` for a map's. `cls` says whether it needs (True)
-    or excludes (False) a class token; `keyed` that it lies on the grid of the keys and needs it.
+    or excludes (False) a class token; `keyed` that it lies on the grid of the keys and needs it;
+    `chained` that it is made of all layers with a class token on one grid (`rolled_map.py`, no method of the view), and
+    stands at the last of them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Rule:
     size: int
     cls: bool | None = None
     keyed: bool = False
+    chained: bool = False
 
     def length(self, site: AttentionSite) -> int:
         """How many entries it has at a site; 0 where it does not exist."""
@@ -108,6 +111,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
     ),
     "self-attention": (
         Rule("cls_map", "map", PER_CELL, cls=True),
+        Rule("roll_map", "map", PER_CELL, cls=True, chained=True),
         Rule("received_map", "map", PER_CELL, cls=False),
         Rule("ent_hist", "histogram", 6),
         Rule("dist_hist", "histogram", 8),
@@ -136,8 +140,13 @@ VIEWS: dict[Kind, Callable[[Tensor, AttentionSite], Any]] = {
 
 
 def site_rules(site: AttentionSite) -> tuple[Rule, ...]:
-    """Give the statistics that exist at a site, most telling first."""
-    return tuple(rule for rule in RULES[site.kind] if rule.length(site) > 0)
+    """Give the statistics that a site has by itself, most telling first."""
+    return tuple(rule for rule in RULES[site.kind] if rule.length(site) > 0 and not rule.chained)
+
+
+def images_at_once(tensor: Tensor) -> int:
+    """Give how many of a tensor's images are worked on at a time, at least one. Shapes: [B, …]."""
+    return max(1, CHUNK.get(tensor.device.type, CHUNK["cpu"]) // max(1, tensor[0].numel()))
 
 
 def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -145,7 +154,5 @@ def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> di
 
     Shapes: tensor as the site's kind says -> each float32 [B, size].
     """
-    room = CHUNK.get(tensor.device.type, CHUNK["cpu"])
-    images = max(1, room // max(1, tensor[0].numel()))
-    views = [VIEWS[site.kind](part, site) for part in torch.split(tensor, images)]
+    views = [VIEWS[site.kind](part, site) for part in torch.split(tensor, images_at_once(tensor))]
     return {name: torch.cat([getattr(view, name)() for view in views]) for name in names}

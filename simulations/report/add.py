@@ -65,7 +65,8 @@ def draw(results: Results) -> Figure:
     rows = [row for row in results.rows("add") if words.number(row["add_w"]) != words.DASH]
     if not rows:
         return missing(
-            "No ADD matrix: the add table is empty. Measure attention (attention.every) at two sites or more."
+            "No ADD matrix: the add table is empty. Measure attention (attention.every) at two sites or more, by a "
+            "signature of at most 256 entries."
         )
     present = {row["site_a"] for row in rows} | {row["site_b"] for row in rows}
     order = [site for site in results.sites() if site in present]

@@ -8,8 +8,8 @@ from opacus import GradSampleModule
 from torch.nn import functional as F
 
 from common.attention import ATTENTION
+from common.attention.projection import LONGEST
 from common.attention.recorder import Recorder
-from common.attention.schema import LONGEST
 from common.attention.signature import schema_of, signatures
 from common.config import ModelSection
 from common.errors import AttentionError, ConfigError, UnknownNameError
@@ -138,7 +138,7 @@ def test_the_signature_is_bounded_and_sees_the_image(case):
     model, images = unsettled(make(*case)).eval(), pictures(case[0])
     schema = schema_of(model)
     rows = signatures(model, images, schema)
-    assert schema.length <= LONGEST
+    assert schema.entries <= LONGEST
     assert rows.isfinite().all()
     assert rows.min() >= 0
     assert 0.1 < rows.norm(dim=1).max() <= 1 + 1e-12
