@@ -40,12 +40,14 @@ class RolledMap:
         Shapes: tensor [B, heads, N, N], N = 1 + patches of the grid.
 
         Raises:
-            AttentionError: Layers run in another order than the model names them.
+            AttentionError: A layer stayed silent, fired twice, or runs in another order than the model names them.
         """
         if self._left[:1] != [site.name]:
+            awaited = repr(self._left[0]) if self._left else "none any more"
             raise AttentionError(
-                f"attention site {site.name!r} fired where rollout waits for {self._left[:1]}. Layers of one grid with "
-                f"a class token run in the order of `attention_sites`; reorder them there."
+                f"attention site {site.name!r} fired where rollout waits for {awaited}. Layers of one grid with a "
+                f"class token fire once each, in the order of `attention_sites`; give a silent one an `explicit` switch, or "
+                f"reorder them there."
             )
         del self._left[0]
         parts = torch.split(tensor, images)

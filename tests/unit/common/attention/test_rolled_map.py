@@ -2,12 +2,14 @@
 
 import gc
 import weakref
+from collections import OrderedDict
 from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from common.attention.base import AttentionSite
 from common.attention.pooling import overlaps
@@ -156,6 +158,23 @@ def test_stands_at_the_last_layer_alone_and_needs_a_class_token(tokens_class):
 def test_refuses_layers_out_of_order(tokens_class, images):
     model = tokens_class(layers=2)
     model.attention_sites = model.attention_sites[::-1]
-    with pytest.raises(AttentionError, match=r"'layer0' fired where rollout waits for \['layer1'\]"):
+    with pytest.raises(AttentionError, match="'layer0' fired where rollout waits for 'layer1'"):
         signatures(model, images)
     assert all(not layer._forward_hooks for layer in model.modules())
+
+
+@pytest.mark.parametrize(("silent", "says"), [(2, "'layer3' fired where .* waits for 'layer2'"), (3, "did not fire")])
+def test_refuses_a_silent_layer_that_it_runs_through(tokens_class, images, silent, says):
+    model = tokens_class(layers=4)
+    model.layers[silent] = nn.Sequential(OrderedDict(weights=model.layers[silent].weights, skip=nn.Identity()))
+    model.layers[silent].forward = lambda tokens: tokens
+    with pytest.raises(AttentionError, match=says):
+        signatures(model, images)
+
+
+def test_refuses_a_layer_that_fires_twice(tokens_class, images):
+    model = tokens_class(layers=2)
+    last = model.layers[1]
+    model.layers[1].forward = lambda tokens: type(last).forward(last, type(last).forward(last, tokens))
+    with pytest.raises(AttentionError, match="'layer1' fired where rollout waits for none any more"):
+        signatures(model, images)

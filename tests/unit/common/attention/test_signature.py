@@ -126,6 +126,8 @@ def test_refuses_what_does_not_belong_together(model, images):
         found + other
     with pytest.raises(ProtocolError, match="not finite"):
         Signature("a", 1, np.array([np.nan]), np.array([0.0]))
+    with pytest.raises(ProtocolError, match="not finite"):
+        Signature("a", 1, np.array([0.0]), np.array([np.inf]))
     with pytest.raises(ProtocolError, match="two vectors of one length"):
         Signature("a", 1, np.zeros(3), np.zeros(2))
     with pytest.raises(ProtocolError, match="-1 patients"):
