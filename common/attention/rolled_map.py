@@ -46,8 +46,8 @@ class RolledMap:
             awaited = repr(self._left[0]) if self._left else "none any more"
             raise AttentionError(
                 f"attention site {site.name!r} fired where rollout waits for {awaited}. Layers of one grid with a "
-                f"class token fire once each, in the order of `attention_sites`; give a silent one an `explicit` switch, or "
-                f"reorder them there."
+                f"class token fire once each, in the order of `attention_sites`; reorder them there, or give a silent "
+                f"one an `explicit` switch."
             )
         del self._left[0]
         parts = torch.split(tensor, images)
