@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from opacus import GradSampleModule
@@ -12,7 +13,7 @@ from common.attention.health import HealthMeter, health_names
 from common.attention.maps import attention_maps, has_place
 from common.attention.projection import LONGEST
 from common.attention.recorder import Recorder
-from common.attention.signature import schema_of, signatures
+from common.attention.signature import SignatureMeter, schema_of, signatures
 from common.config import ModelSection
 from common.errors import AttentionError, ConfigError, UnknownNameError
 from common.models.build import build_model
@@ -145,6 +146,13 @@ def test_the_signature_is_bounded_and_sees_the_image(case):
     assert rows.min() >= 0
     assert 0.1 < rows.norm(dim=1).max() <= 1 + 1e-12
     assert (rows[0] - rows[1]).norm() > 1e-6
+    meter = SignatureMeter(model)
+    meter.add(images[:2], ["a", "b"])
+    meter.add(images[2:], ["a"])
+    means = torch.stack([(rows[0] + rows[2]) / 2, rows[1]])
+    assert meter.finish().patients == 2
+    np.testing.assert_allclose(meter.finish().total, means.sum(0), atol=1e-5)
+    np.testing.assert_allclose(meter.finish().squares, means.square().sum(0), atol=1e-5)
 
 
 def test_what_has_a_place_is_shown_and_judged_there(case):
