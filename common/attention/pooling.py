@@ -1,7 +1,7 @@
 """Sum-pooling of maps to a coarse grid that keeps all mass, whatever the two sizes."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
@@ -43,6 +43,12 @@ def pool_cells(mass: Tensor, grid: Grid) -> Tensor:
         share = torch.from_numpy(overlaps(size, count)).to(mass.device)
         pooled = torch.tensordot(pooled, share, ([axis], [1])).movedim(-1, axis)
     return pooled.reshape(len(mass), math.prod(cells)).to(mass.dtype)
+
+
+def pooling_matrix(grid: Grid) -> NDArray[np.float64]:
+    """Give what `pool_cells` multiplies by: the share of each place that falls into each cell, [P, cells]."""
+    sizes = (1, *grid) if len(grid) == 1 else grid
+    return reduce(np.kron, [overlaps(size, count) for size, count in zip(sizes, map_cells(grid), strict=True)]).T
 
 
 def pool_mass(maps: Tensor, cells: int) -> Tensor:

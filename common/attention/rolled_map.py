@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from common.attention.base import AttentionSite
 from common.attention.histograms import TINY
-from common.attention.pooling import pool_cells
+from common.attention.pooling import pooling_matrix
 from common.attention.tokens import TokenMaps
 from common.errors import AttentionError
 
@@ -61,9 +61,8 @@ class RolledMap:
 
     @staticmethod
     def _start(site: AttentionSite, device: torch.device) -> Tensor:
-        grid = site.grid or ()
-        places = int(torch.tensor(grid).prod())
-        return F.pad(pool_cells(torch.eye(places, device=device), grid), (0, 0, 1, 0))[None]
+        shares = torch.from_numpy(pooling_matrix(site.grid or ())).float().to(device)
+        return F.pad(shares, (0, 0, 1, 0))[None]
 
     @staticmethod
     def _through(site: AttentionSite, part: Tensor, flow: Tensor) -> Tensor:
