@@ -1,7 +1,7 @@
 """Sum-pooling of maps to a coarse grid that keeps all mass, whatever the two sizes."""
 
 import math
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -48,7 +48,10 @@ def pool_cells(mass: Tensor, grid: Grid) -> Tensor:
 def pooling_matrix(grid: Grid) -> NDArray[np.float64]:
     """Give what `pool_cells` multiplies by: the share of each place that falls into each cell, [P, cells]."""
     sizes = (1, *grid) if len(grid) == 1 else grid
-    return reduce(np.kron, [overlaps(size, count) for size, count in zip(sizes, map_cells(grid), strict=True)]).T
+    whole = np.ones((1, 1))
+    for size, count in zip(sizes, map_cells(grid), strict=True):
+        whole = np.kron(whole, overlaps(size, count))
+    return whole.T
 
 
 def pool_mass(maps: Tensor, cells: int) -> Tensor:
