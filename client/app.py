@@ -6,7 +6,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.evaluation import LossSum, metric_sums, predict
+from client.extras import Extras
 from client.guard import guarded
+from client.guidance.prepare import prepare, remember
 from client.signature import measure
 from client.site import Site, open_site
 from client.store import Store
@@ -58,14 +60,18 @@ def train(message: Message, context: Context) -> Message:
     if site.data.role != "source":
         raise ProtocolError(f"site {site.name!r} is held out and never trains. Leave it out of the cohort.")
     model = _model(config, site, request.arrays)
+    guidance = prepare(config, site, model, request)
     signature = health = None
     if request.measure:
         signature, health = measure(
             model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
         )
+        if signature and config.guidance.alignment:
+            remember(config, site, model, signature, request.round)
     _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
     seed = derive(config.seed, "site", site.name, "round", request.round)
-    trained = train_locally(model, site.task, site.data.train, config.train, seed, request.mu)
+    extras = Extras(request.mu, guidance)
+    trained = train_locally(model, site.task, site.data.train, config.train, seed, extras)
     arrays = model_arrays(model)
     if request.keep_local:
         _store(site).save(request.round, {name: arrays[name] for name in request.keep_local})

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from client.extras import PLAIN, Extras
 from common.attention.base import AttentionModel
 from common.config import TrainSection
 from common.data.augment import augment
@@ -26,7 +27,7 @@ class Trained:
 
 
 def train(
-    model: AttentionModel, task: Task, data: Dataset, settings: TrainSection, seed: int, mu: float = 0.0
+    model: AttentionModel, task: Task, data: Dataset, settings: TrainSection, seed: int, extras: Extras = PLAIN
 ) -> Trained:
     """Train `model` in place on all of `data`, `settings.local_epochs` times.
 
@@ -36,17 +37,16 @@ def train(
         data: Prepared for the task.
         settings: Optimizer, batches, augmentation.
         seed: For this site and this round; shuffles and augmentation follow from it.
-        mu: Weight of the proximal term (μ/2)·‖w − w_global‖² (Li et al. 2020, eq. 2); 0 leaves it out.
+        extras: What is added to the task's loss.
     """
     device = next(model.parameters()).device
     optimizer = build_optimizer(model, settings)
     weights = _class_weights(task, data, settings, device)
-    anchor = [parameter.detach().clone() for parameter in model.parameters()] if mu else []
     model.train()
     # Dropout, where a model has it, draws from torch's own state: fix it for this call and put it back after.
     devices = [device] if device.type == "cuda" else []
     total = torch.zeros((), device=device)
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), extras.attached(model) as added:
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in range(settings.local_epochs):
             total = torch.zeros((), device=device)
@@ -54,7 +54,8 @@ def train(
                 with precision(device, settings.amp):
                     logits = model(batch.images)
                 loss = task.loss(logits, batch, weights)
-                objective = loss + proximal(model, anchor, mu) if mu else loss
+                extra = added(batch)
+                objective = loss if extra is None else loss + extra
                 optimizer.zero_grad(set_to_none=True)
                 objective.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -70,12 +71,6 @@ def build_optimizer(model: AttentionModel, settings: TrainSection) -> torch.opti
     return torch.optim.SGD(
         parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-
-
-def proximal(model: AttentionModel, anchor: list[Tensor], mu: float) -> Tensor:
-    """Compute (μ/2)·Σ‖w − w_global‖², squared as in the paper."""
-    distance = [(now - then).square().sum() for now, then in zip(model.parameters(), anchor, strict=True)]
-    return 0.5 * mu * torch.stack(distance).sum()
 
 
 def _batches(

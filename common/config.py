@@ -122,6 +122,35 @@ class AttentionSection(Section):
     patients: int = Field(ge=1, description="at most so many patients per site and measurement")
 
 
+class GuidanceSection(Section):
+    """What guides attention while a site trains: weights of terms that are added to the loss, 0 for none."""
+
+    teacher: float = Field(ge=0, le=100, description="look where the global model looks on the same image; try 0.1")
+    alignment: float = Field(ge=0, le=100, description="move the site's mean attention to the prior's; try 0.05")
+    band: float = Field(ge=0, le=100, description="stay within 3 standard deviations of the prior; try 0.05")
+    anatomy: float = Field(ge=0, le=100, description="look inside the region; try 0.1")
+    region: Literal["disc", "atlas"] = Field(
+        description="of anatomy: the field of view, or where the masks of this site fall"
+    )
+    masks: float = Field(ge=0, le=100, description="look inside the experts' masks, where there are any; try 0.3")
+    adversary: float = Field(ge=0, le=1, description="attention not to be told from draws of the prior; try 0.1")
+    start: float = Field(
+        ge=0,
+        lt=1,
+        description="share of the rounds after which alignment, band and adversary begin: the prior of a model that "
+        "has learnt nothing says nothing",
+    )
+
+    def weights(self) -> dict[str, float]:
+        """Give the terms' weights by name."""
+        return {name: value for name, value in self.model_dump().items() if name not in ("region", "start")}
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether a term reads the prior, which must then be measured and sent."""
+        return max(self.alignment, self.band, self.adversary) > 0
+
+
 class PrivacySection(Section):
     """What protects the patients."""
 
@@ -141,6 +170,7 @@ class RunConfig(Section):
     strategy: StrategySection
     cohort: CohortSection
     attention: AttentionSection
+    guidance: GuidanceSection
     privacy: PrivacySection
 
     def flat(self) -> dict[str, Scalar]:
@@ -206,9 +236,15 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
         if key not in known:
             raise ConfigError(f"setting {key!r} is not known.{nearest(key, known)} `consilium settings` lists all.")
     try:
-        return RunConfig.model_validate(nest(values))
+        config = RunConfig.model_validate(nest(values))
     except ValidationError as error:
         raise ConfigError("\n".join(_say(problem) for problem in error.errors())) from None
+    if config.guidance.needs_prior and not config.attention.every:
+        raise ConfigError(
+            "guidance.alignment, .band and .adversary read the prior and 'attention.every' is 0, so that there is "
+            "none. Set 'attention.every' to 1 or more, or these weights to 0."
+        )
+    return config
 
 
 def load_run_config(changes: Mapping[str, Any] | None = None) -> RunConfig:

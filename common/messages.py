@@ -16,7 +16,7 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 RAW = "consilium.raw.le"
 MOST_AXES = 32
 DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
@@ -45,13 +45,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's."""
+    """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's.
+
+    `prior` is that of the newest measurement, as `Prior.arrays` gives it; empty before the first or where none is used.
+    """
 
     round: int
     arrays: Arrays
     mu: float = 0.0
     keep_local: tuple[str, ...] = ()
     measure: bool = False
+    prior: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ Body = HelloRequest | Hello | TrainRequest | TrainReply | EvaluateRequest | Eval
 B = TypeVar("B", HelloRequest, Hello, TrainRequest, TrainReply, EvaluateRequest, EvaluateReply)
 
 # Which fields travel as arrays; all others are scalars or texts. `signature` and `health` are both.
-ARRAY_FIELDS = {"arrays", "update", "sums"}
+ARRAY_FIELDS = {"arrays", "update", "sums", "prior"}
 TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
 SCHEMA, PATIENTS, HEALTH_NAMES = "signature-schema", "signature-patients", "health-names"
 MIXED = {"signature": {SCHEMA, PATIENTS}, "health": {HEALTH_NAMES}}

@@ -118,7 +118,12 @@ class RoundLoop:
         measure = bool(every) and number > 1 and (number - 1) % every == 0
         cohort = draw_cohort(self.exchange.names("source"), self.config.cohort.fraction, self.config.seed, number)
         request = TrainRequest(
-            round=number, arrays=checkpoint.arrays, mu=self.strategy.mu, keep_local=self._local(), measure=measure
+            round=number,
+            arrays=checkpoint.arrays,
+            mu=self.strategy.mu,
+            keep_local=self._local(),
+            measure=measure,
+            prior=checkpoint.prior.arrays() if checkpoint.prior and self.config.guidance.needs_prior else {},
         )
         replies, failures = self.exchange.train(cohort, request)
         updates, refused = sound_updates(replies, checkpoint.arrays)

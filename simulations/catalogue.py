@@ -8,10 +8,12 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from client.guidance import GUIDANCE
 from common.attention import ATTENTION
 from common.config import RunConfig, default_values
 from common.data import DATASETS
 from common.errors import ConfigError, UnknownNameError, nearest
+from common.explanations import EXPLANATIONS
 from common.metrics import METRICS
 from common.models import MODELS
 from common.tasks import TASKS
@@ -23,7 +25,9 @@ from simulations.report import FIGURES
 FAMILIES = {
     "attention": ATTENTION,
     "datasets": DATASETS,
+    "explanations": EXPLANATIONS,
     "figures": FIGURES,
+    "guidance": GUIDANCE,
     "metrics": METRICS,
     "models": MODELS,
     "protocols": PROTOCOLS,

@@ -119,6 +119,24 @@ def drop(
     show_drop(study_drop(run), out or run / "drop", as_json)
 
 
+@study.command()
+@answering
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    baseline: Annotated[Path, typer.Argument(help="Folder of another, on the same data with the same seeds.")],
+    protocol: Annotated[str, typer.Option(help="What to compare: see `consilium list protocols`.")] = "federated",
+    as_json: Json = False,
+) -> None:
+    """Say whether a run is better than another, on the same patients, with intervals.
+
+    Writes RUN/compare/BASELINE.csv. `consilium report RUN BASELINE` shows both side by side, without differences.
+    """
+    from simulations.paired import paired_difference
+    from simulations.paired_pages import show_paired
+
+    show_paired(paired_difference(run, baseline, protocol), run, baseline, as_json)
+
+
 @app.command()
 @answering
 def report(

@@ -33,6 +33,17 @@ def write_findings(out: Path, tables: Mapping[str, Rows], picture: tuple[str, Fi
         write_whole(out / f"{name}.png", drawn.getvalue())
 
 
+def write_table(path: Path, rows: Rows) -> None:
+    """Write one CSV file, six significant digits, whole or not at all.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _csv(rows))
+
+
 def print_json(body: Mapping[str, Any]) -> None:
     """Print one JSON object; what is not finite is null, which JSON can say."""
     sys.stdout.write(json.dumps(_finite(body), allow_nan=False) + "\n")

@@ -51,6 +51,10 @@ class Tabulator:
         if found:
             self._answers[comparison.method] = [*found, *self._summaries(found)]
 
+    def answers(self, method: str) -> list[Answer]:
+        """Give a method's answers: its sites, then its summaries."""
+        return list(self._answers.get(method, []))
+
     def headline(self) -> Iterator[Row]:
         """One row per method, site or summary, and metric."""
         for method, answers in self._answers.items():

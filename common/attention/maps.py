@@ -1,6 +1,6 @@
 """Attention as pictures: one map per attention site on the grid of the input image, for people to look at."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,11 +41,28 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
     sites = [site for site in model.attention_sites if has_place(site, len(size))]
     if not sites:
         return {}
-    with measuring(model), Recorder(model, sites) as recorder, _scaled(model, sites) as scaled:
+    with measuring(model), Recorder(model, sites) as recorder, scaled_features(model, sites) as scaled:
         model(images)
         found = recorder.take()
         with torch.autocast(images.device.type, enabled=False):
-            return {site.name: _resize(_MAPS[site.kind](site, found[site.name], scaled), size) for site in sites}
+            return {site.name: site_map(site, found[site.name], scaled, size) for site in sites}
+
+
+def site_map(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor], size: tuple[int, ...]) -> Tensor:
+    """Draw one site's tensor on the image's grid; gradients flow through.
+
+    Args:
+        site: One that `has_place`.
+        tensor: What the site gave.
+        scaled: What channel gates scale, by site, as `scaled_features` keeps it.
+        size: Of the image, as many axes as `has_place` was asked for.
+
+    Shapes: tensor as the site's kind says -> float32 [B, *size], not negative, sum 1 per image.
+
+    Raises:
+        AttentionError: A channel gate's features do not fit its gates.
+    """
+    return spread(_MAPS[site.kind](site, tensor, scaled), size)
 
 
 def has_place(site: AttentionSite, axes: int = 2) -> bool:
@@ -101,7 +118,7 @@ _MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] 
 
 
 @contextmanager
-def _scaled(model: AttentionModel, sites: list[AttentionSite]) -> Iterator[dict[str, Tensor]]:
+def scaled_features(model: AttentionModel, sites: Sequence[AttentionSite]) -> Iterator[dict[str, Tensor]]:
     """Keep the outputs of the submodules that channel gates scale, while entered."""
     kept: dict[str, Tensor] = {}
 
@@ -127,7 +144,7 @@ def _scaled(model: AttentionModel, sites: list[AttentionSite]) -> Iterator[dict[
         yield kept
 
 
-def _resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+def spread(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bring maps [B, *s] to a size and to a sum of one; nothing anywhere counts as uniform."""
     mode = "bilinear" if len(size) == 2 else "trilinear"
     large = F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0].clamp_min(0) + TINY

@@ -48,9 +48,9 @@ def pool_cells(mass: Tensor, grid: Grid) -> Tensor:
 def pooling_matrix(grid: Grid) -> NDArray[np.float64]:
     """Give what `pool_cells` multiplies by: the share of each place that falls into each cell, [P, cells]."""
     sizes = (1, *grid) if len(grid) == 1 else grid
-    whole = np.ones((1, 1))
+    whole: NDArray[np.float64] = np.ones((1, 1))
     for size, count in zip(sizes, map_cells(grid), strict=True):
-        whole = np.kron(whole, overlaps(size, count))
+        whole = np.asarray(np.kron(whole, overlaps(size, count)))
     return whole.T
 
 

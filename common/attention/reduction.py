@@ -1,12 +1,13 @@
 """What the recorder makes of each attention tensor for a signature, so that no tensor outlives its layer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from common.attention.base import AttentionSite
 from common.attention.blocks import images_at_once, site_blocks
+from common.attention.projection import projection
 from common.attention.rolled_map import RolledMap, chain_of
 from common.attention.schema import Block, Schema
 
@@ -43,3 +44,11 @@ class Reduction:
             for block in blocks
         ]
         return torch.cat([tensor.new_zeros(len(tensor), 0, dtype=torch.float64), *parts], 1)
+
+
+def assemble(parts: Iterable[Tensor], schema: Schema) -> Tensor:
+    """Lay the sites' parts side by side and project them where the schema says so. Shapes: [B, …] each -> [B, d]."""
+    rows = torch.cat(list(parts), 1)
+    if not schema.projected:
+        return rows
+    return rows @ torch.from_numpy(projection(schema.entries).T.copy()).to(rows.device)

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from common.attention.base import AttentionModel
 from common.attention.choice import choose_images
-from common.attention.projection import projection
 from common.attention.recorder import Recorder
-from common.attention.reduction import Reduction
+from common.attention.reduction import Reduction, assemble
 from common.attention.schema import Block, Schema, schema_of
 from common.errors import DataError, ProtocolError
 
@@ -93,9 +92,7 @@ def signatures(model: AttentionModel, images: Tensor, schema: Schema | None = No
     reduction = Reduction(schema, model.attention_sites)
     with measuring(model), Recorder(model, reduction.sites, reduction) as recorder:
         model(images)
-        rows = torch.cat(list(recorder.take().values()), 1)
-    if schema.projected:
-        rows = rows @ torch.from_numpy(projection(schema.entries).T.copy()).to(rows.device)
+        rows = assemble(recorder.take().values(), schema)
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / norms.clamp_min(1)  # rounding may pass 1 by 1e-7
 

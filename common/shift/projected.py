@@ -58,7 +58,7 @@ def whitening(rows: Vectors, labels: NDArray[np.int64], projected: bool = True) 
         raise DataError(f"{len(names)} classes of one patient each have no spread. Give a class at least 2 patients.")
     means = np.stack([found[index == place].mean(0) for place in range(len(counts))])
     weights = 1 / np.sqrt(((found - means[index]) ** 2).sum(0) / freedom + TAU)
-    directions = _basis((means[1:] - means[:1]) * weights) if projected else np.zeros((found.shape[1], 0))
+    directions = basis((means[1:] - means[:1]) * weights) if projected else np.zeros((found.shape[1], 0))
     if directions.shape[1] >= found.shape[1]:
         raise DataError(
             f"{len(names)} classes differ in all {found.shape[1]} entries of the signature, so that no entry is left. "
@@ -75,9 +75,9 @@ def d2(left: Vectors, right: Vectors, whiten: Whitening) -> float:
     return squared_distance(moments(whiten(left)), moments(whiten(right))) / whiten.freedom
 
 
-def _basis(spans: Vectors) -> Vectors:
-    """Orthonormal columns for the rows' span, by singular values above a relative 1e-9. Shapes: [k, d] -> [d, rank]."""
-    if not len(spans):
+def basis(spans: Vectors) -> Vectors:
+    """Give orthonormal columns for the rows' span: singular values above a relative 1e-9. [k, d] -> [d, rank]."""
+    if not spans.size:
         return np.zeros((spans.shape[1], 0))
     _, sizes, vectors = np.linalg.svd(spans, full_matrices=False)
     return np.asarray(vectors[sizes > RANK * max(1.0, float(sizes[0]))].T)

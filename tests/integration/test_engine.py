@@ -152,11 +152,11 @@ def killing(monkeypatch, folder: Path, times: int):
     """Let the worker that trains `harbour` in round 2 be killed in the middle, `times` times."""
     train_locally = client.app.train_locally
 
-    def deadly(model, task, data, settings, seed, mu):
+    def deadly(model, task, data, settings, seed, extras):
         if seed == derive(small_config().seed, "site", "harbour", "round", 2) and len(list(folder.iterdir())) < times:
             (folder / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return train_locally(model, task, data, settings, seed, mu)
+        return train_locally(model, task, data, settings, seed, extras)
 
     monkeypatch.setattr(client.app, "train_locally", deadly)
 
@@ -195,10 +195,10 @@ def test_below_the_quorum_the_run_ends_and_once_cured_goes_on(monkeypatch, tmp_p
 def test_a_site_that_hangs_is_named_and_the_quorum_decides(monkeypatch):
     train_locally = client.app.train_locally
 
-    def hanging(model, task, data, settings, seed, mu):
+    def hanging(model, task, data, settings, seed, extras):
         if seed == derive(small_config().seed, "site", "harbour", "round", 1):
             time.sleep(600)
-        return train_locally(model, task, data, settings, seed, mu)
+        return train_locally(model, task, data, settings, seed, extras)
 
     monkeypatch.setattr(client.app, "train_locally", hanging)
     config = small_config(rounds=1, cohort__timeout_seconds=8.0, cohort__quorum=3)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from client.training import build_optimizer, proximal, train
+from client.extras import Extras, proximal
+from client.training import build_optimizer, train
 from common.arrays import model_arrays
 from common.seeds import generator
 from tests.federations import same_arrays
@@ -17,7 +18,7 @@ from tests.federations import same_arrays
 def trained(make_model, make_data, task, settings):
     def run(seed=3, mu=0.0, dropout=0.0, data=None, model_seed=0, **changes):
         model = make_model(dropout, model_seed)
-        result = train(model, task, data or make_data(), settings(**changes), seed, mu)
+        result = train(model, task, data or make_data(), settings(**changes), seed, Extras(mu))
         return model, result
 
     return run
@@ -101,7 +102,7 @@ def one_sgd_step(make_model, make_data, task, settings, mu, start):
             parameter.copy_(value)
     plain = settings(optimizer="sgd", momentum=0.0, weight_decay=0.0, learning_rate=0.1, batch_size=10, augment=False)
     data = make_data(20)
-    train(model, task, data, plain, seed=5, mu=mu)
+    train(model, task, data, plain, seed=5, extras=Extras(mu))
     return model, data
 
 

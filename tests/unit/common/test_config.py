@@ -195,7 +195,7 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
     others = {
         bool: lambda value: not value,
         int: lambda value: value + 1,
-        float: lambda value: value / 2,
+        float: lambda value: value / 2 or 0.5,
         str: lambda value: f"{value}x",
     }
     literals = {
@@ -205,6 +205,7 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
         "train.class-weights": "balanced",
         "train.device": "cpu",
         "model.placement": "skip",
+        "guidance.region": "atlas",
     }
     digests = {
         key: base.replace({key: literals.get(key) or others[type(value)](value)}).digest()

@@ -14,6 +14,9 @@ from hypothesis.strategies import floats
 from scipy.stats import beta
 from torch import nn
 
+from client.guidance.alignment import Alignment
+from client.guidance.band import Band
+from client.guidance.base import Known, Seen
 from common.attention import schema as schema_module
 from common.attention.distance import add_w, block_values, js_blocks, w_blocks
 from common.attention.prior import pool
@@ -157,3 +160,25 @@ def test_a_report_of_a_projected_run_has_no_distances(wide, images):
     meter = SignatureMeter(wide)
     meter.add(images, list("abcde"))
     assert distance_rows(schema_of(wide), {"x": meter.finish(), "y": meter.finish()}) == ([], [])
+
+
+def test_guidance_compares_projected_entries_only_where_no_flip_reaches_them(wide, images):
+    schema, rows = schema_of(wide), signatures(wide, images)
+    meter = SignatureMeter(wide)
+    meter.add(images, list("abcde"))
+    with Recorder(wide) as recorder:
+        wide(images)
+        seen = Seen(None, wide.attention_sites, schema, recorder.take(), {})
+    assert seen.rows.requires_grad
+    np.testing.assert_allclose(seen.rows.detach(), rows, atol=1e-6)
+    prior, classes = pool([meter.finish()]), rows[:2].numpy()
+    known = {
+        flips: Known(model=wide, schema=schema, prior=prior, own=classes[0], classes=classes, flips=flips)
+        for flips in (True, False)
+    }
+    assert known[False].told().tolist() == [True] * PROJECTED
+    assert known[True].told().tolist() == [False] * PROJECTED
+    for term in (Alignment, Band):
+        assert term(known[True])(seen).tolist() == [0] * 5
+        assert term(known[False])(seen).isfinite().all()
+    assert Alignment(known[False])(seen).abs().max() > 0

@@ -19,6 +19,7 @@ from common.attention.rolled_map import RolledMap, chain_of
 from common.attention.schema import schema_of
 from common.attention.signature import SignatureMeter, signatures
 from common.errors import AttentionError
+from common.explanations.rollout import rollout_row
 
 
 def chain(layers, grid, heads=2):
@@ -64,10 +65,8 @@ def test_equals_the_full_product_of_all_layers(grid, cells, depth):
 def test_the_row_from_the_last_layer_back_gives_the_same():
     """The trick of the literature: r ← r Â_l from the last layer to the first."""
     layers = draw(3, 5, 12)
-    row = torch.eye(13, dtype=torch.float64)[:1].expand(3, 1, 13)
-    for tensor in reversed(layers):
-        row = (row @ tensor.double().mean(1) + row) / 2
-    cells = row[:, 0, 1:].reshape(3, 3, 4).numpy() / (1 - row[:, 0, :1, None].numpy())
+    row = rollout_row(layers, torch.eye(13)[:1].expand(3, 13)).numpy()
+    cells = row[:, 1:].reshape(3, 3, 4) / (1 - row[:, :1, None])
     expected = overlaps(3, 4) @ cells @ overlaps(4, 4).T
     np.testing.assert_allclose(rolled(chain(5, (3, 4)), layers), expected.reshape(3, 16), atol=1e-6)
 

@@ -1,0 +1,47 @@
+"""What local training adds to the task's loss: the proximal term, and guidance of attention."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from client.guidance.guidance import Guidance
+from common.attention.base import AttentionModel
+from common.data.base import Batch
+
+Added = Callable[[Batch], Tensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """`mu` weighs the proximal term (μ/2)·‖w − w_global‖² (Li et al. 2020, eq. 2); both may be absent."""
+
+    mu: float = 0.0
+    guidance: Guidance | None = None
+
+    @contextmanager
+    def attached(self, model: AttentionModel) -> Iterator[Added]:
+        """Give, while entered, what is added to the loss of the batch that `model` just saw; None for nothing."""
+        anchor = [parameter.detach().clone() for parameter in model.parameters()] if self.mu else []
+        with ExitStack() as stack:
+            wanted = self.guidance is not None and self.guidance.terms
+            guide = stack.enter_context(self.guidance.watching(model)) if self.guidance and wanted else None
+
+            def added(batch: Batch) -> Tensor | None:
+                parts = [proximal(model, anchor, self.mu)] if self.mu else []
+                if guide is not None:
+                    parts.append(guide(batch).mean())
+                return torch.stack(parts).sum() if parts else None
+
+            yield added
+
+
+PLAIN = Extras()
+
+
+def proximal(model: AttentionModel, anchor: list[Tensor], mu: float) -> Tensor:
+    """Compute (μ/2)·Σ‖w − w_global‖², squared as in the paper."""
+    distance = [(now - then).square().sum() for now, then in zip(model.parameters(), anchor, strict=True)]
+    return 0.5 * mu * torch.stack(distance).sum()
