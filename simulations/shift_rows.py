@@ -13,6 +13,7 @@ from client.health import groups
 from common.attention.base import AttentionModel
 from common.attention.choice import choose_images
 from common.attention.distance import add_w
+from common.attention.projection import LONGEST
 from common.attention.schema import Schema, schema_of
 from common.attention.signature import measuring, signatures
 from common.config import load_run_config
@@ -104,14 +105,20 @@ def schema_for(model: AttentionModel) -> Schema:
     """Give the schema of a model of a run.
 
     Raises:
-        AttentionError: It names no attention site.
+        AttentionError: It names no attention site, or its signature is projected and so has no blocks to compare.
     """
     if not model.attention_sites:
         raise AttentionError(
             "the run's model names no attention site. A shift of attention needs one; train with model.attention, "
             "such as se or self-attention."
         )
-    return schema_of(model)
+    schema = schema_of(model)
+    if schema.projected:
+        raise AttentionError(
+            f"the run's signature has {schema.entries} entries and is projected. A study of shift compares block by "
+            f"block, which {LONGEST} entries or fewer allow; train a model of fewer heads or branches."
+        )
+    return schema
 
 
 def site_rows(model: AttentionModel, schema: Schema, data: Dataset, seed: int) -> SiteRows:

@@ -75,9 +75,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
         _FIRST,
         _SECOND,
         Column("block", "text", "block of the attention signature"),
-        Column("kind", "text", "histogram, map, scalars or profile"),
+        Column("kind", "text", "histogram, map, shares, scalars or profile"),
         Column("js", "number", "Jensen-Shannon divergence over ln 2; NaN where the block is no distribution", "0 to 1"),
-        Column("w", "number", "distance: transport for histograms and maps, mean absolute difference else", "0 to 1"),
+        Column(
+            "w",
+            "number",
+            "distance: transport for histograms and maps, total variation for shares, mean difference else",
+            "0 to 1",
+        ),
     ),
     "health": (
         _METHOD,

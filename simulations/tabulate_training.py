@@ -42,7 +42,12 @@ def health_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[
 
 
 def distance_rows(schema: Schema, signatures: dict[str, Signature]) -> tuple[list[Row], list[Row]]:
-    """ADD-W of every ordered pair of sites, and what each block adds for every unordered pair."""
+    """ADD-W of every ordered pair of sites, and what each block adds for every unordered pair.
+
+    Both are empty where the signature is projected, for then it has no blocks.
+    """
+    if schema.projected:
+        return [], []
     means = {site: signature.mean for site, signature in signatures.items()}
     names, matrix = add_matrix(schema, means)
     pairs = [

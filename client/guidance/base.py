@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.attention.base import AttentionModel, AttentionSite
-from common.attention.blocks import site_blocks
 from common.attention.maps import has_place, site_map
 from common.attention.prior import Prior
+from common.attention.reduction import Reduction, assemble
 from common.attention.schema import Schema
 from common.data.base import Batch
 from common.errors import AttentionError
@@ -45,12 +45,15 @@ class Known:
     seed: int = 0
 
     def told(self) -> Tensor:
-        """Say which entries of a signature may be compared with the prior, bool [d]."""
-        told = torch.ones(self.schema.length, dtype=torch.bool)
+        """Say which entries of a signature may be compared with the prior, bool [d].
+
+        Each entry of a projected signature holds something of every block: one that a flip changes spoils all.
+        """
+        told = torch.ones(self.schema.entries, dtype=torch.bool)
         for block in self.schema.blocks:
             if self.flips and (block.kind == "map" or block.name in TURNED):
                 told[block.start : block.start + block.size] = False
-        return told
+        return told.all().expand(self.schema.length) if self.schema.projected else told
 
 
 class Seen:
@@ -70,13 +73,9 @@ class Seen:
     @cached_property
     def rows(self) -> Tensor:
         """Signature of each image, float32 [B, d]: `common.attention.signature.signatures` with gradients."""
-        parts = []
-        for site in self.sites:
-            blocks = [block for block in self.schema.blocks if block.site == site.name]
-            if blocks:
-                values = site_blocks(site, self.maps[site.name], [block.name for block in blocks])
-                parts += [values[block.name] * block.scale for block in blocks]
-        return torch.cat(parts, 1)
+        reduction = Reduction(self.schema, self.sites)
+        parts = [reduction(site, self.maps[site.name]) for site in reduction.sites]
+        return assemble(parts, self.schema).float()
 
     @cached_property
     def picture(self) -> Tensor:

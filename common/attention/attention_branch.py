@@ -48,7 +48,7 @@ class AttentionBranch(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One spatial gate."""
-        return (AttentionSite("", "spatial-gate", "gate"),)
+        return (AttentionSite("", "spatial-gate", "gate", grid=grid),)
 
     def logits(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Give the branch's own answer. Shapes: features [B, C, *S] -> [B, classes].

@@ -89,7 +89,7 @@ class AxialReverseAttention(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One gate per position."""
-        return (AttentionSite("", "attention-gate", "reverse.gate"),)
+        return (AttentionSite("", "attention-gate", "reverse.gate", grid=grid),)
 
     def attend(  # type: ignore[override]
         self, features: Tensor, gating: Tensor, mask: Tensor | None = None

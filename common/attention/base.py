@@ -29,8 +29,9 @@ class AttentionSite:
 
     `module` is the path of the submodule whose forward *output* is the attention tensor (*S: two or three axes):
 
-    - channel-gate [B, C]; spatial-gate and attention-gate [B, 1, *S]; feature-gate [B, C, *S]: gates in (0, 1);
-    - branch [B, M, C]: weights of M branches for each of C channels (C may be 1), sum one over M;
+    - channel-gate [B, C]; spatial-gate and attention-gate [B, 1, *S]; feature-gate [B, C, *S]: gates in (0, 1); `grid`
+      says how many axes S has (None: two);
+    - branch [B, M, C]: weights of M = `branches` branches for each of C channels (C may be 1), sum one over M;
     - self-attention [B, heads, N, N]: rows sum to one; `grid` holds the tokens, `cls` says if token 0 is a class token;
     - cross-attention [B, heads, N, M]: rows sum to one; `grid` of the queries, `keys` of the keys (either may be None);
     - window [B, W, heads, n, n]: self-attention inside each of W windows of size `window` that tile `grid`, both in row
@@ -41,9 +42,9 @@ class AttentionSite:
       `dilation` apart;
     - pooling [B, N] or [B, G, n]: weights of a bag's (or each of G groups') instances, sum one over the last axis.
 
-    `heads` says how many heads there are (0: unknown, then no statistic has one entry per head). `features` is, for a
-    channel gate, the path of the submodule whose output [B, C, *S] the gate scales; without it the gate is measured and
-    has no map to show.
+    `heads` and `branches` say how many there are (0: unknown, then no statistic has one entry for each). `features` is,
+    for a channel gate, the path of the submodule whose output [B, C, *S] the gate scales; without it the gate is
+    measured and has no map to show.
     """
 
     name: str
@@ -58,6 +59,7 @@ class AttentionSite:
     shift: Grid | None = None
     axis: int = 0
     dilation: int = 1
+    branches: int = 0
 
 
 class AttentionLayer(nn.Module):

@@ -1,5 +1,6 @@
 """Which statistics each kind of attention has, in the order in which the signature takes them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,13 +9,16 @@ import torch
 from torch import Tensor
 
 from common.attention.bags import BagWeights, BranchWeights
-from common.attention.base import AttentionSite, Kind
+from common.attention.base import AttentionSite, Grid, Kind
 from common.attention.gates import ChannelGates, FeatureGates, SpatialGates
+from common.attention.pooling import map_cells
 from common.attention.rows import AxialMaps, CrossMaps, NeighbourMaps, WindowMaps
 from common.attention.tokens import TokenMaps
 
-BlockKind = Literal["histogram", "map", "scalars", "profile"]
-PER_HEAD = 0
+BlockKind = Literal["histogram", "map", "shares", "scalars", "profile"]
+SIMPLEX: tuple[BlockKind, ...] = ("histogram", "map", "shares")
+"""Kinds whose entries are a probability vector: over ordered bins, over cells, over things without an order."""
+PER_HEAD, PER_BRANCH, PER_CELL = 0, -1, -2
 CHUNK = {"cpu": 2**19, "cuda": 2**26}
 """Values that are worked on at a time: on a CPU temporaries stay in its cache, on a GPU memory stays bounded."""
 
@@ -23,17 +27,19 @@ CHUNK = {"cpu": 2**19, "cuda": 2**26}
 class Rule:
     """One statistic: a method of the kind's view that gives [B, size].
 
-    Histograms and maps are probability vectors; scalars and profiles have entries in [0, 1]. Size `PER_HEAD` stands for
-    one entry per head. `cls` says whether it needs (True) or excludes (False) a class token; `keyed`
-    that it needs the grid of the keys.
+    Histograms, maps and shares are probability vectors; scalars and profiles have entries in [0, 1]. Size `PER_HEAD`
+    and `PER_BRANCH` stand for one entry per head and branch, `PER_CELL` for a map's. `cls` says whether it needs (True)
+    or excludes (False) a class token; `keyed` that it lies on the grid of the keys and needs it;
+    `chained` that it is made of all layers with a class token on one grid (`rolled_map.py`, no method of the view), and
+    stands at the last of them.
     """
 
     name: str
     kind: BlockKind
     size: int
-    grid: tuple[int, int] | None = None
     cls: bool | None = None
     keyed: bool = False
+    chained: bool = False
 
     def length(self, site: AttentionSite) -> int:
         """How many entries it has at a site; 0 where it does not exist."""
@@ -41,11 +47,18 @@ class Rule:
             return 0
         if self.keyed and site.keys is None:
             return 0
-        return site.heads if self.size == PER_HEAD else self.size
+        counts = {PER_HEAD: site.heads, PER_BRANCH: site.branches, PER_CELL: math.prod(self.grid(site) or ())}
+        return counts.get(self.size, self.size)
+
+    def grid(self, site: AttentionSite) -> Grid | None:
+        """Give the cells of a map at a site: (4, 4), or (2, 4, 4) of a volume; None where it is no map."""
+        if self.kind != "map":
+            return None
+        return map_cells(site.keys if self.keyed else site.grid)
 
 
 _SPATIAL = (
-    Rule("mass_map", "map", 16, grid=(4, 4)),
+    Rule("mass_map", "map", PER_CELL),
     Rule("gate_hist", "histogram", 8),
     Rule("ent_hist", "histogram", 6),
     Rule("geom", "scalars", 3),
@@ -62,17 +75,19 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
     "attention-gate": _SPATIAL,
     "feature-gate": (*_SPATIAL, Rule("gate_prof", "profile", 16), Rule("gate_mom", "scalars", 4)),
     "branch": (
+        Rule("usage", "shares", PER_BRANCH),
         Rule("ent_hist", "histogram", 6),
         Rule("collapse", "scalars", 2),
     ),
     "cross-attention": (
-        Rule("received_map", "map", 16, grid=(4, 4), keyed=True),
+        Rule("received_map", "map", PER_CELL, keyed=True),
         Rule("ent_hist", "histogram", 6),
+        Rule("head_div", "scalars", 1),
         Rule("sink", "scalars", 1),
         Rule("head_ent", "scalars", PER_HEAD),
     ),
     "window": (
-        Rule("received_map", "map", 16, grid=(4, 4)),
+        Rule("received_map", "map", PER_CELL),
         Rule("ent_hist", "histogram", 6),
         Rule("offset_prof", "histogram", 8),
         Rule("head_ent", "scalars", PER_HEAD),
@@ -84,6 +99,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("head_ent", "scalars", PER_HEAD),
     ),
     "neighbourhood": (
+        Rule("received_map", "map", PER_CELL),
         Rule("offset_prof", "histogram", 8),
         Rule("ent_hist", "histogram", 6),
         Rule("head_ent", "scalars", PER_HEAD),
@@ -94,8 +110,9 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("effective", "scalars", 1),
     ),
     "self-attention": (
-        Rule("cls_map", "map", 16, grid=(4, 4), cls=True),
-        Rule("received_map", "map", 16, grid=(4, 4), cls=False),
+        Rule("cls_map", "map", PER_CELL, cls=True),
+        Rule("roll_map", "map", PER_CELL, cls=True, chained=True),
+        Rule("received_map", "map", PER_CELL, cls=False),
         Rule("ent_hist", "histogram", 6),
         Rule("dist_hist", "histogram", 8),
         Rule("head_div", "scalars", 1),
@@ -123,8 +140,13 @@ VIEWS: dict[Kind, Callable[[Tensor, AttentionSite], Any]] = {
 
 
 def site_rules(site: AttentionSite) -> tuple[Rule, ...]:
-    """Give the statistics that exist at a site, most telling first."""
-    return tuple(rule for rule in RULES[site.kind] if rule.length(site) > 0)
+    """Give the statistics that a site has by itself, most telling first."""
+    return tuple(rule for rule in RULES[site.kind] if rule.length(site) > 0 and not rule.chained)
+
+
+def images_at_once(tensor: Tensor) -> int:
+    """Give how many of a tensor's images are worked on at a time, at least one. Shapes: [B, …]."""
+    return max(1, CHUNK.get(tensor.device.type, CHUNK["cpu"]) // max(1, tensor[0].numel()))
 
 
 def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -132,7 +154,5 @@ def site_blocks(site: AttentionSite, tensor: Tensor, names: Sequence[str]) -> di
 
     Shapes: tensor as the site's kind says -> each float32 [B, size].
     """
-    room = CHUNK.get(tensor.device.type, CHUNK["cpu"])
-    images = max(1, room // max(1, tensor[0].numel()))
-    views = [VIEWS[site.kind](part, site) for part in torch.split(tensor, images)]
+    views = [VIEWS[site.kind](part, site) for part in torch.split(tensor, images_at_once(tensor))]
     return {name: torch.cat([getattr(view, name)() for view in views]) for name in names}

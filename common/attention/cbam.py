@@ -79,7 +79,7 @@ class Cbam(AttentionLayer):
         """A channel gate and a spatial gate."""
         return (
             AttentionSite("channel", "channel-gate", "channel"),
-            AttentionSite("spatial", "spatial-gate", "spatial"),
+            AttentionSite("spatial", "spatial-gate", "spatial", grid=grid),
         )
 
     def attend(  # type: ignore[override]

@@ -80,9 +80,10 @@ def check_tensor(site: AttentionSite, output: Any) -> Tensor:
     if not _fits(site, tuple(output.shape)):
         tokens = "" if site.grid is None else f" with N = {_tokens(site)}"
         heads = f" and {site.heads} heads" if site.heads else ""
+        branches = f" with M = {site.branches}" if site.branches else ""
         raise AttentionError(
             f"attention site {site.name!r} gives a tensor of shape {tuple(output.shape)}. Allowed for kind {site.kind} "
-            f"is {SHAPES[site.kind]}{tokens}{heads}; correct `attention_sites` or the image size."
+            f"is {SHAPES[site.kind]}{tokens}{heads}{branches}; correct `attention_sites` or the image size."
         )
     return output
 
@@ -128,7 +129,12 @@ def _fits(site: AttentionSite, shape: tuple[int, ...]) -> bool:
 
 
 def _map_fits(site: AttentionSite, shape: tuple[int, ...]) -> bool:
-    return len(shape) in (4, 5) and shape[1] == 1
+    return _gates_fit(site, shape) and shape[1] == 1
+
+
+def _gates_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
+    """Whether there are as many axes as the grid has; their sizes follow the image."""
+    return len(shape) in ((4, 5) if site.grid is None else (2 + len(site.grid),))
 
 
 def _tokens_fit(site: AttentionSite, shape: tuple[int, ...]) -> bool:
@@ -168,8 +174,8 @@ _FITS: dict[str, Callable[[AttentionSite, tuple[int, ...]], bool]] = {
     "channel-gate": lambda site, shape: len(shape) == 2,
     "spatial-gate": _map_fits,
     "attention-gate": _map_fits,
-    "feature-gate": lambda site, shape: len(shape) in (4, 5),
-    "branch": lambda site, shape: len(shape) == 3 and shape[1] > 1,
+    "feature-gate": _gates_fit,
+    "branch": lambda site, shape: len(shape) == 3 and shape[1] > 1 and site.branches in (0, shape[1]),
     "self-attention": _tokens_fit,
     "cross-attention": _cross_fits,
     "window": _windows_fit,

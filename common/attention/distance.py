@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from common.attention.blocks import BlockKind
+from common.attention.base import Grid
+from common.attention.blocks import SIMPLEX, BlockKind
 from common.attention.schema import Block, Schema
 from common.attention.simplex import project
 from common.errors import DataError
@@ -29,32 +30,43 @@ def ordered_distance(left: Vector, right: Vector) -> float:
     return float(gaps.sum() / max(1, len(gaps)))
 
 
-def map_distance(left: Vector, right: Vector, grid: tuple[int, int]) -> float:
-    """Transport between two maps along a quadtree, in [0, 1].
+def map_distance(left: Vector, right: Vector, grid: Grid) -> float:
+    """Transport between two maps along a quadtree, or an octree for three axes, in [0, 1].
 
-    TW = Σ_{l=1..L} 2^{−l} Σ_cells |p(cell) − q(cell)| / Z, level l having 2^l × 2^l cells, L = log2 of the side.
+    TW = Σ_{l=1..L} 2^{−l} Σ_cells |p(cell) − q(cell)| / Z, level l having min(2^l, side) cells along each axis and
+    L = log2 of the longest side: 2 × 4 × 4 is cut into its eight octants first, then these into rows and columns.
 
     Range: a level contributes at most 2 · 2^{−l}, namely when no cell of it holds mass of both, so that
     Z = Σ_l 2 · 2^{−l} = 2 (1 − 2^{−L}). All of p in one corner and all of q in another attains it at every level at
     once. (Level 0, the whole image, is equal on both sides.)
     Metric: a weighted sum of L1 norms of linear images of p − q, zero only if the finest level is.
 
-    Shapes: [G·G], [G·G], G a power of two.
+    Shapes: [P], [P], P the product of `grid`; its sides are powers of two, in a plane equal ones.
     Source: Indyk and Thaper 2003, "Fast Image Retrieval via Embeddings", section 3; the scale is ours.
     """
-    rows, columns = grid
-    levels = max(1, rows.bit_length() - 1)
-    if rows != columns or rows != 2**levels:
+    powers = all(side >= 2 and side & (side - 1) == 0 for side in grid)
+    if len(grid) not in (2, 3) or not powers or grid[-2] != grid[-1]:
         raise DataError(
-            f"a map has the grid {grid}. Quadtree transport allows squares of side 2, 4, 8, …; pool to one."
+            f"a map has the grid {grid}. Transport allows squares of side 2, 4, 8, … in a plane, or one behind the "
+            f"other in a depth of 2, 4, 8, …; pool to one."
         )
-    cells = (left - right).reshape(grid)
-    total = 0.0
-    for level in range(levels, 0, -1):
-        total += 2.0**-level * float(np.abs(cells).sum())
-        half = len(cells) // 2
-        cells = cells.reshape(half, 2, half, 2).sum((1, 3))
-    return total / (2 * (1 - 2.0**-levels))
+    levels = max(grid).bit_length() - 1
+    gap = (left - right).reshape(grid)
+    levelled = (2.0**-level * float(np.abs(_coarser(gap, 2**level)).sum()) for level in range(1, levels + 1))
+    return sum(levelled) / (2 * (1 - 2.0**-levels))
+
+
+def _coarser(cells: Vector, most: int) -> Vector:
+    """Sum neighbouring cells until no axis has more than so many."""
+    for axis, side in enumerate(cells.shape):
+        count = min(side, most)
+        cells = cells.reshape(*cells.shape[:axis], count, side // count, *cells.shape[axis + 1 :]).sum(axis + 1)
+    return cells
+
+
+def share_distance(left: Vector, right: Vector) -> float:
+    """Total variation Σ |p − q| / 2 in [0, 1] of shares of things without an order. Shapes: [M], [M]."""
+    return float(np.abs(left - right).sum() / 2)
 
 
 def scalar_distance(left: Vector, right: Vector) -> float:
@@ -65,6 +77,7 @@ def scalar_distance(left: Vector, right: Vector) -> float:
 _DISTANCES: dict[BlockKind, Callable[[Vector, Vector, Block], float]] = {
     "histogram": lambda left, right, block: ordered_distance(left, right),
     "map": lambda left, right, block: map_distance(left, right, block.grid or (0, 0)),
+    "shares": lambda left, right, block: share_distance(left, right),
     "scalars": lambda left, right, block: scalar_distance(left, right),
     "profile": lambda left, right, block: scalar_distance(left, right),
 }
@@ -86,15 +99,16 @@ def block_values(schema: Schema, mean: Vector) -> dict[str, Vector]:
         )
     parts = schema.split(mean)
     return {
-        block.label: project(parts[block.label])
-        if block.kind in ("histogram", "map")
-        else parts[block.label].clip(0, 1)
+        block.label: project(parts[block.label]) if block.kind in SIMPLEX else parts[block.label].clip(0, 1)
         for block in schema.blocks
     }
 
 
 def w_blocks(schema: Schema, left: Vector, right: Vector) -> dict[str, float]:
-    """Distance of every block, each in [0, 1]: transport for histograms and maps, mean absolute difference else."""
+    """Distance of every block, each in [0, 1].
+
+    Transport for histograms and maps, total variation for shares, mean absolute difference for scalars and profiles.
+    """
     first, second = block_values(schema, left), block_values(schema, right)
     return {
         block.label: _DISTANCES[block.kind](first[block.label], second[block.label], block) for block in schema.blocks
@@ -114,7 +128,7 @@ def add_w(schema: Schema, left: Vector, right: Vector) -> float:
 
 
 def js_blocks(schema: Schema, left: Vector, right: Vector) -> dict[str, float]:
-    """Jensen-Shannon divergence over ln 2, in [0, 1], of every histogram and map; for display only.
+    """Jensen-Shannon divergence over ln 2, in [0, 1], of every histogram, map and share; for display only.
 
     Both sides are mixed with η = 0.05 of uniform. Scalars and profiles are no distributions and have none. Its
     sensitivity and bias are worse than the transport's, and it is no metric: decisions rest on `add_w`.
@@ -125,7 +139,7 @@ def js_blocks(schema: Schema, left: Vector, right: Vector) -> dict[str, float]:
     return {
         block.label: _jensen_shannon(first[block.label], second[block.label])
         for block in schema.blocks
-        if block.kind in ("histogram", "map")
+        if block.kind in SIMPLEX
     }
 
 

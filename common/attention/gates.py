@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from common.attention.base import AttentionSite
 from common.attention.histograms import TINY, normalised_entropy, soft_histogram
-from common.attention.pooling import pool_mass
+from common.attention.pooling import pool_cells
 
 CLOSED, OPEN = 0.05, 0.95
 """Below and above these a gate counts as saturated."""
@@ -45,13 +45,15 @@ class ChannelGates:
 class SpatialGates:
     """Gates of one spatial attention or attention gate: values in [0, 1].
 
-    Maps and geometry of volumes are those of their sum over depth; histograms, entropy and total count every voxel.
+    The map of a volume whose site says so by its `grid` has depth; else, and for the geometry, depth is summed.
+    Histograms, entropy and total count every voxel.
 
     Shapes: gates [B, *S], from [B, 1, *S].
     """
 
     def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
         self.gates = tensor[:, 0].float().clamp(0, 1)
+        self.deep = site.grid is not None and len(site.grid) == 3
 
     @cached_property
     def spread(self) -> Tensor:
@@ -65,8 +67,10 @@ class SpatialGates:
         return self.spread.reshape(len(self.gates), -1, *self.gates.shape[-2:]).sum(1)
 
     def mass_map(self) -> Tensor:
-        """Where the gates are open: mass on a 4 x 4 grid, [B, 16]."""
-        return pool_mass(self.mass, 4).flatten(1)
+        """Where the gates are open, [B, cells]."""
+        if self.deep:
+            return pool_cells(self.spread, tuple(self.gates.shape[1:]))
+        return pool_cells(self.mass.flatten(1), tuple(self.mass.shape[1:]))
 
     def gate_hist(self) -> Tensor:
         """Histogram over the positions, [B, 8]."""

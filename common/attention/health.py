@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from common.attention.base import AttentionModel, AttentionSite
-from common.attention.blocks import CHUNK
+from common.attention.blocks import images_at_once
 from common.attention.gates import CLOSED, OPEN
 from common.attention.health_sums import HealthSums
 from common.attention.histograms import TINY
@@ -51,8 +51,7 @@ def _statistics(site: AttentionSite) -> tuple[str, ...]:
 def _has_place(site: AttentionSite) -> bool:
     if site.kind == "channel-gate":
         return bool(site.features)
-    flat = site.grid is None or len(site.grid) == 2
-    return flat and site.kind in (*PLACED, "self-attention")
+    return site.kind in (*PLACED, "self-attention") and (site.grid is None or len(site.grid) > 1)
 
 
 def saturation(gates: Tensor) -> Tensor:
@@ -172,7 +171,7 @@ class HealthMeter:
 
     def _keep(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
+            if isinstance(output, Tensor) and output.ndim in (4, 5):
                 self._active[name] = output.detach()
 
         return hook
@@ -180,7 +179,7 @@ class HealthMeter:
     def _reduce(self, site: AttentionSite, tensor: Tensor) -> Tensor:
         tensor = tensor.detach()
         scaled = self._active.pop(site.name, None)
-        images = max(1, CHUNK.get(tensor.device.type, CHUNK["cpu"]) // tensor[0].numel())
+        images = images_at_once(tensor)
         parts = [
             self._part(site, part.float(), None if scaled is None else scaled[start : start + images])
             for start, part in zip(range(0, len(tensor), images), torch.split(tensor, images), strict=True)
@@ -196,12 +195,15 @@ class HealthMeter:
         return torch.cat(columns, 1)
 
     def _map(self, site: AttentionSite, tensor: Tensor, scaled: Tensor | None) -> Tensor:
+        """Give where it looks in the plane, [B, h, w]; the depth of a volume is summed."""
         if scaled is not None:
-            return torch.einsum("bc,bchw->bhw", tensor, scaled.float().abs())
-        if site.kind == "self-attention":
+            found = torch.einsum("bc,bc...->b...", tensor, scaled.float().abs())
+        elif site.kind == "self-attention":
             patches = cls_row(tensor) if site.cls else tensor.mean((1, 2))
-            return patches.reshape(-1, *(site.grid or ()))
-        return tensor.mean(1)
+            found = patches.reshape(-1, *(site.grid or ()))
+        else:
+            found = tensor.mean(1)
+        return found.sum(1) if found.ndim == 4 else found
 
 
 _OWN: dict[str, Callable[[Tensor], Tensor]] = {

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from common.attention.base import AttentionModel, AttentionSite, Kind
 from common.attention.histograms import TINY
 from common.attention.recorder import Recorder
-from common.attention.rows import AxialMaps, CrossMaps, WindowMaps
+from common.attention.rows import AxialMaps, CrossMaps, NeighbourMaps, WindowMaps
 from common.attention.signature import measuring
 from common.attention.tokens import TokenMaps, cls_row
 from common.errors import AttentionError
@@ -26,35 +26,36 @@ def attention_maps(model: AttentionModel, images: Tensor) -> dict[str, Tensor]:
     - Channel gates have no place of their own. Where the site names its `features` F, the map is what the gates g let
       through: Σ_c g_c |F_c|. It shows where gated channels are active, not what the gate itself looked at. Sites
       without `features` have no map.
-    - Windows, axes and cross-attention: the attention that each place, or key with a place, receives.
-    - Neighbourhoods, branches, bags and volumes have no map.
+    - Windows, axes, neighbourhoods and cross-attention: the attention that each place, or key with a place, receives.
+    - Branches, bags, and what has another number of axes than the images, have no map.
 
-    All are resized bilinearly (pixel centres, no corners aligned). The model is left as it was.
+    All are resized linearly along each axis (pixel centres, no corners aligned). The model is left as it was.
 
-    Shapes: images [B, C, H, W] -> each float32 [B, H, W] on the images' device, not negative, sum 1 per image.
+    Shapes: images [B, C, H, W] or [B, C, D, H, W] -> each float32 [B, H, W] or [B, D, H, W] on the images' device, not
+    negative, sum 1 per image.
 
     Raises:
         AttentionError: A site stays silent, or `features` names no submodule or one whose output does not fit.
     """
-    sites = [site for site in model.attention_sites if has_place(site)]
+    size = tuple(images.shape[2:])
+    sites = [site for site in model.attention_sites if has_place(site, len(size))]
     if not sites:
         return {}
     with measuring(model), Recorder(model, sites) as recorder, scaled_features(model, sites) as scaled:
         model(images)
         found = recorder.take()
-        size = (images.shape[2], images.shape[3])
         with torch.autocast(images.device.type, enabled=False):
             return {site.name: site_map(site, found[site.name], scaled, size) for site in sites}
 
 
-def site_map(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+def site_map(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor], size: tuple[int, ...]) -> Tensor:
     """Draw one site's tensor on the image's grid; gradients flow through.
 
     Args:
         site: One that `has_place`.
         tensor: What the site gave.
         scaled: What channel gates scale, by site, as `scaled_features` keeps it.
-        size: Height and width of the image.
+        size: Of the image, as many axes as `has_place` was asked for.
 
     Shapes: tensor as the site's kind says -> float32 [B, *size], not negative, sum 1 per image.
 
@@ -64,13 +65,13 @@ def site_map(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor], siz
     return spread(_MAPS[site.kind](site, tensor, scaled), size)
 
 
-def has_place(site: AttentionSite) -> bool:
-    """Say whether a site's attention can be shown on an image."""
+def has_place(site: AttentionSite, axes: int = 2) -> bool:
+    """Say whether a site's attention can be shown on an image of so many axes; a gate without a grid has two."""
     if site.kind == "channel-gate":
         return bool(site.features)
     if site.kind == "cross-attention":
-        return site.keys is not None and len(site.keys) == 2
-    return site.kind in _MAPS and (site.grid is None or len(site.grid) == 2)
+        return site.keys is not None and len(site.keys) == axes
+    return site.kind in _MAPS and (2 if site.grid is None else len(site.grid)) == axes
 
 
 def _mean_gates(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
@@ -94,13 +95,13 @@ def _tokens(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> T
 
 def _channels(site: AttentionSite, tensor: Tensor, scaled: dict[str, Tensor]) -> Tensor:
     features = scaled.get(site.name)
-    if features is None or features.ndim != 4 or features.shape[:2] != tensor.shape:
+    if features is None or features.ndim < 4 or features.shape[:2] != tensor.shape:
         shape = "no tensor" if features is None else f"shape {tuple(features.shape)}"
         raise AttentionError(
             f"attention site {site.name!r}: its features {site.features!r} gave {shape} for gates of shape "
-            f"{tuple(tensor.shape)}. Allowed is [B, C, H, W] with the same B and C; name the submodule that is gated."
+            f"{tuple(tensor.shape)}. Allowed is [B, C, *S] with the same B and C; name the submodule that is gated."
         )
-    return torch.einsum("bc,bchw->bhw", tensor.float(), features.float().abs())
+    return torch.einsum("bc,bc...->b...", tensor.float(), features.float().abs())
 
 
 _MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] = {
@@ -112,6 +113,7 @@ _MAPS: dict[Kind, Callable[[AttentionSite, Tensor, dict[str, Tensor]], Tensor]] 
     "cross-attention": _keys,
     "window": lambda site, tensor, scaled: WindowMaps(tensor, site).received(),
     "axial": lambda site, tensor, scaled: AxialMaps(tensor, site).received(),
+    "neighbourhood": lambda site, tensor, scaled: NeighbourMaps(tensor, site).received(),
 }
 
 
@@ -142,7 +144,8 @@ def scaled_features(model: AttentionModel, sites: Sequence[AttentionSite]) -> It
         yield kept
 
 
-def spread(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring maps [B, h, w] to a size and to a sum of one; nothing anywhere counts as uniform."""
-    large = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].clamp_min(0) + TINY
-    return large / large.sum((1, 2), keepdim=True)
+def spread(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bring maps [B, *s] to a size and to a sum of one; nothing anywhere counts as uniform."""
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    large = F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0].clamp_min(0) + TINY
+    return large / large.flatten(1).sum(1).reshape(-1, *[1] * len(size))

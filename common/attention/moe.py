@@ -57,7 +57,7 @@ class ExpertMixture(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One weight per expert."""
-        return (AttentionSite("", "branch", "gate"),)
+        return (AttentionSite("", "branch", "gate", branches=len(self.experts)),)
 
     def attend(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Mix the experts' answers and give their weights too."""

@@ -1,5 +1,6 @@
 """Sum-pooling of maps to a coarse grid that keeps all mass, whatever the two sizes."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -22,13 +23,35 @@ def overlaps(size: int, cells: int) -> NDArray[np.float64]:
     return (high - low).clip(min=0) * size
 
 
-def pool_plane(mass: Tensor, grid: Grid, cells: int = 4) -> Tensor:
-    """Sum mass on a grid of any number of axes over cells x cells of its last two: depth is summed, a line is one row.
+PLANE, VOLUME = (4, 4), (2, 4, 4)
+"""Cells of a map: rows and columns, or depth, rows and columns."""
 
-    Shapes: mass [B, P], P places of `grid` row by row -> [B, cells * cells] with the same sum.
+
+def map_cells(grid: Grid | None) -> Grid:
+    """Give the cells that a map on a grid is pooled to: those of a volume for three axes, else those of a plane."""
+    return VOLUME if grid is not None and len(grid) == len(VOLUME) else PLANE
+
+
+def pool_cells(mass: Tensor, grid: Grid) -> Tensor:
+    """Sum mass on a grid over its `map_cells`; a line counts as one row.
+
+    Shapes: mass [B, P], P places of `grid` row by row -> [B, 16], or [B, 32] of a volume, with the same sum.
     """
-    plane = mass.reshape(len(mass), -1, *((1, *grid)[-2:])).sum(1)
-    return pool_mass(plane, cells).flatten(1)
+    sizes, cells = (1, *grid) if len(grid) == 1 else grid, map_cells(grid)
+    pooled = mass.double().reshape(len(mass), *sizes)
+    for axis, (size, count) in enumerate(zip(sizes, cells, strict=True), 1):
+        share = torch.from_numpy(overlaps(size, count)).to(mass.device)
+        pooled = torch.tensordot(pooled, share, ([axis], [1])).movedim(-1, axis)
+    return pooled.reshape(len(mass), math.prod(cells)).to(mass.dtype)
+
+
+def pooling_matrix(grid: Grid) -> NDArray[np.float64]:
+    """Give what `pool_cells` multiplies by: the share of each place that falls into each cell, [P, cells]."""
+    sizes = (1, *grid) if len(grid) == 1 else grid
+    whole: NDArray[np.float64] = np.ones((1, 1))
+    for size, count in zip(sizes, map_cells(grid), strict=True):
+        whole = np.asarray(np.kron(whole, overlaps(size, count)))
+    return whole.T
 
 
 def pool_mass(maps: Tensor, cells: int) -> Tensor:

@@ -40,7 +40,7 @@ class ResidualAttention(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One gate per feature."""
-        return (AttentionSite("", "feature-gate", "gate"),)
+        return (AttentionSite("", "feature-gate", "gate", grid=grid),)
 
     def attend(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Strengthen features and give the mask too."""

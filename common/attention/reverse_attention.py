@@ -41,7 +41,7 @@ class ReverseAttention(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One gate per position."""
-        return (AttentionSite("", "attention-gate", "gate"),)
+        return (AttentionSite("", "attention-gate", "gate", grid=grid),)
 
     def attend(  # type: ignore[override]
         self, features: Tensor, gating: Tensor, mask: Tensor | None = None

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from common.attention.base import AttentionSite, Grid
-from common.attention.histograms import TINY, normalised_entropy, soft_histogram
-from common.attention.pooling import overlaps, pool_plane
+from common.attention.histograms import TINY, head_divergence, normalised_entropy, soft_histogram
+from common.attention.pooling import overlaps, pool_cells
 from common.attention.windows import merge, partition
 
 RADII = 8
@@ -36,8 +36,8 @@ class CrossMaps:
         return self.rows.mean((1, 2))
 
     def received_map(self) -> Tensor:
-        """Which keys are looked at, on 4 x 4 of their grid, [B, 16]."""
-        return pool_plane(self.received, self.keys)
+        """Which keys are looked at, on their grid, [B, cells]."""
+        return pool_cells(self.received, self.keys)
 
     def ent_hist(self) -> Tensor:
         """Histogram of the rows' entropies over heads and queries, [B, 6]."""
@@ -50,6 +50,10 @@ class CrossMaps:
     def sink(self) -> Tensor:
         """Most attention that one key receives on average, [B, 1]."""
         return self.received.amax(1, keepdim=True).clamp(0, 1)
+
+    def head_div(self) -> Tensor:
+        """How differently the heads look, [B, 1]: 0 all alike, 1 disjoint."""
+        return head_divergence(self.rows, self.entropy)[:, None]
 
 
 class WindowMaps:
@@ -91,8 +95,8 @@ class WindowMaps:
         return whole / total.reshape(-1, *[1] * len(self.grid))
 
     def received_map(self) -> Tensor:
-        """Which places are looked at, on 4 x 4, [B, 16]."""
-        return pool_plane(self.received().flatten(1), self.grid)
+        """Which places are looked at, [B, cells]."""
+        return pool_cells(self.received().flatten(1), self.grid)
 
 
 class AxialMaps:
@@ -138,7 +142,8 @@ class NeighbourMaps:
     """
 
     def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
-        self.rows, self.window = tensor.float(), site.window or ()
+        self.rows, self.grid = tensor.float(), site.grid or ()
+        self.window, self.dilation = site.window or (), site.dilation
 
     def ent_hist(self) -> Tensor:
         """Histogram of the rows' entropies over heads and queries, [B, 6]."""
@@ -152,6 +157,22 @@ class NeighbourMaps:
         """Attention by how many steps away it falls, dilation not counted, [B, 8]."""
         return by_radius(self.rows.sum((1, 2)), _radii(self.window).to(self.rows.device))
 
+    def received(self) -> Tensor:
+        """Attention that each place of the grid receives, mean over heads and queries, [B, *S], sum 1.
+
+        Each weight goes back to the place that its offset and the dilation point at. The layer gives what lies outside
+        the grid the weight zero; were there any, it would be left out and the rest renormalised.
+        """
+        spent = self.rows.mean(1).flatten(1)
+        target = _targets(self.grid, self.window, self.dilation).to(spent.device)
+        places = math.prod(self.grid)
+        whole = spent.new_zeros(len(spent), places + 1).index_add(1, target, spent)[:, :places] + TINY
+        return (whole / whole.sum(1, keepdim=True)).reshape(-1, *self.grid)
+
+    def received_map(self) -> Tensor:
+        """Which places are looked at, [B, cells]."""
+        return pool_cells(self.received().flatten(1), self.grid)
+
 
 def by_radius(spent: Tensor, radius: Tensor) -> Tensor:
     """Sum attention by the radius at which it falls, and bring it to a sum of one. Shapes: [B, K], [K] -> [B, 8]."""
@@ -161,6 +182,19 @@ def by_radius(spent: Tensor, radius: Tensor) -> Tensor:
 
 def _radii(window: Grid) -> Tensor:
     """Give the rounded length of each offset of a neighbourhood from its centre, row by row, [K]."""
+    return _offsets(window).double().square().sum(1).sqrt().round().long().clamp_max(RADII - 1)
+
+
+def _offsets(window: Grid) -> Tensor:
+    """Give the steps from a neighbourhood's centre to each of its places, row by row, [K, axes]."""
     steps = [torch.arange(side) - side // 2 for side in window]
-    places = torch.cartesian_prod(*steps).reshape(math.prod(window), -1).double()
-    return places.square().sum(1).sqrt().round().long().clamp_max(RADII - 1)
+    return torch.cartesian_prod(*steps).reshape(math.prod(window), -1)
+
+
+def _targets(grid: Grid, window: Grid, dilation: int) -> Tensor:
+    """Give for each query and offset the place that it looks at, or the number of places if outside: [N * K]."""
+    places = torch.cartesian_prod(*map(torch.arange, grid)).reshape(math.prod(grid), 1, -1)
+    there = places + _offsets(window) * dilation
+    inside = ((there >= 0) & (there < torch.tensor(grid))).all(-1)
+    steps = torch.tensor([math.prod(grid[axis + 1 :]) for axis in range(len(grid))])
+    return torch.where(inside, (there * steps).sum(-1), math.prod(grid)).flatten()

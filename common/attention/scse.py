@@ -38,7 +38,7 @@ class ConcurrentExcitation(AttentionLayer):
         """A channel gate and a spatial gate."""
         return (
             AttentionSite("channel", "channel-gate", "channel.gate"),
-            AttentionSite("spatial", "spatial-gate", "spatial.gate"),
+            AttentionSite("spatial", "spatial-gate", "spatial.gate", grid=grid),
         )
 
     def attend(  # type: ignore[override]

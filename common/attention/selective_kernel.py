@@ -55,7 +55,7 @@ class SelectiveKernel(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One weight per branch and channel."""
-        return (AttentionSite("", "branch", "gate"),)
+        return (AttentionSite("", "branch", "gate", branches=self.wiring.count),)
 
     def attend(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Mix the branches and give their weights too."""

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.attention.base import AttentionModel, AttentionSite
-from common.attention.blocks import site_blocks
+from common.attention.base import AttentionModel
 from common.attention.choice import choose_images
 from common.attention.recorder import Recorder
+from common.attention.reduction import Reduction, assemble
 from common.attention.schema import Block, Schema, schema_of
 from common.errors import DataError, ProtocolError
 
@@ -78,10 +78,10 @@ def check_same(left: str, right: str) -> None:
 
 
 def signatures(model: AttentionModel, images: Tensor, schema: Schema | None = None) -> Tensor:
-    """Measure each image: blocks of §1.3 scaled and laid side by side.
+    """Measure each image: blocks scaled and laid side by side, more than 256 entries projected to 128.
 
-    The model is in eval mode without gradients meanwhile, and is left as it was. Only the sites of the schema are
-    listened to; their maps live until their blocks are computed.
+    The model is in eval mode without gradients meanwhile, and is left as it was. Only the sites of the schema, and
+    the layers that its rollout runs through, are listened to; their maps live until their blocks are computed.
 
     Shapes: images [B, C, H, W] in [-1, 1] -> float64 [B, d] on the images' device, norm of each row ≤ 1.
 
@@ -89,19 +89,10 @@ def signatures(model: AttentionModel, images: Tensor, schema: Schema | None = No
         AttentionError: A site stays silent or its tensor is not what it should be.
     """
     schema = schema or schema_of(model)
-    wanted: dict[str, list[Block]] = {site: [] for site in schema.sites}
-    for block in schema.blocks:
-        wanted[block.site].append(block)
-
-    def reduce(site: AttentionSite, tensor: Tensor) -> Tensor:
-        blocks = wanted[site.name]
-        values = site_blocks(site, tensor, [block.name for block in blocks])
-        return torch.cat([values[block.name].double() * block.scale for block in blocks], 1)
-
-    sites = [site for site in model.attention_sites if site.name in wanted]
-    with measuring(model), Recorder(model, sites, reduce) as recorder:
+    reduction = Reduction(schema, model.attention_sites)
+    with measuring(model), Recorder(model, reduction.sites, reduction) as recorder:
         model(images)
-        rows = torch.cat(list(recorder.take().values()), 1)
+        rows = assemble(recorder.take().values(), schema)
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / norms.clamp_min(1)  # rounding may pass 1 by 1e-7
 

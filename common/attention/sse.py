@@ -29,7 +29,7 @@ class SpatialExcitation(AttentionLayer):
 
     def sites(self, grid: Grid, cls: bool = False) -> tuple[AttentionSite, ...]:
         """One spatial gate."""
-        return (AttentionSite("", "spatial-gate", "gate"),)
+        return (AttentionSite("", "spatial-gate", "gate", grid=grid),)
 
     def attend(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Gate the positions and give the gates too."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionSite, Grid
 from common.attention.histograms import TINY, head_divergence, normalised_entropy, soft_histogram
-from common.attention.pooling import pool_plane
+from common.attention.pooling import pool_cells
 
 
 class TokenMaps:
@@ -48,11 +48,11 @@ class TokenMaps:
         return ((patches * apart).sum(-1) / patches.sum(-1).clamp_min(TINY)).clamp(0, 1)
 
     def cls_map(self) -> Tensor:
-        """Where the class token looks: its row over the patches, renormalised, mean over heads, 4 x 4, [B, 16]."""
+        """Where the class token looks: its row over the patches, renormalised, mean over heads, [B, cells]."""
         return self._pool(cls_row(self.rows))
 
     def received_map(self) -> Tensor:
-        """Which patches are looked at: attention received over the patches, 4 x 4, [B, 16]."""
+        """Which patches are looked at: attention received over the patches, [B, cells]."""
         patches = self.received[:, self.first :] + TINY
         return self._pool(patches / patches.sum(1, keepdim=True))
 
@@ -85,7 +85,7 @@ class TokenMaps:
         return head_divergence(self.rows, self.entropy)[:, None]
 
     def _pool(self, patches: Tensor) -> Tensor:
-        return pool_plane(patches, self.grid)
+        return pool_cells(patches, self.grid)
 
 
 def cls_row(rows: Tensor) -> Tensor:

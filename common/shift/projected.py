@@ -77,7 +77,7 @@ def d2(left: Vectors, right: Vectors, whiten: Whitening) -> float:
 
 def basis(spans: Vectors) -> Vectors:
     """Give orthonormal columns for the rows' span: singular values above a relative 1e-9. [k, d] -> [d, rank]."""
-    if not len(spans):
+    if not spans.size:
         return np.zeros((spans.shape[1], 0))
     _, sizes, vectors = np.linalg.svd(spans, full_matrices=False)
     return np.asarray(vectors[sizes > RANK * max(1.0, float(sizes[0]))].T)

@@ -18,6 +18,7 @@ from simulations.report.style import (
     PAPER,
     PURPLE,
     SCALE,
+    VERMILION,
     WIDTH,
     contrasting,
     missing,
@@ -33,6 +34,7 @@ MOST_BLOCKS = 12
 KINDS = {
     "histogram": (BLUE, "o"),
     "map": (ORANGE, "s"),
+    "shares": (VERMILION, "v"),
     "profile": (GREEN, "^"),
     "scalars": (PURPLE, "D"),
 }
@@ -50,8 +52,9 @@ def describe(results: Results) -> str:
     return (
         f"Left: attention distribution distance (ADD-W) between the signatures of {sites} sites; 0 is alike, lighter "
         f"is further apart. Right: distance of each block of the signature{more}, transport for histograms and maps, "
-        f"mean absolute difference else; small marks: one pair of sites each ({words.count(pairs, 'pair')}), the line: "
-        f"their mean. One measurement per site, so without interval or floor: distances carry the chance of which "
+        f"total variation for shares, mean absolute difference else; small marks: one pair of sites each "
+        f"({words.count(pairs, 'pair')}), the line: their mean. One measurement per site, so without interval or "
+        f"floor: distances carry the chance of which "
         f"patients were measured, and sites that are alike would not lie at 0."
     )
 
@@ -62,7 +65,8 @@ def draw(results: Results) -> Figure:
     rows = [row for row in results.rows("add") if words.number(row["add_w"]) != words.DASH]
     if not rows:
         return missing(
-            "No ADD matrix: the add table is empty. Measure attention (attention.every) at two sites or more."
+            "No ADD matrix: the add table is empty. Measure attention (attention.every) at two sites or more, by a "
+            "signature of at most 256 entries."
         )
     present = {row["site_a"] for row in rows} | {row["site_b"] for row in rows}
     order = [site for site in results.sites() if site in present]

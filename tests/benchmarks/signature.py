@@ -1,9 +1,12 @@
-"""What the attention signature costs: `python tests/benchmarks/signature.py [--json]`.
+"""What the attention signature costs: `python tests/benchmarks/signature.py [--memory] [--json]`.
 
 Per model, at the default width and image size: a plain forward pass, the same pass with capture, and a training step.
 The three are interleaved, so that a busy machine slows all alike; medians over the repeats, ratios of medians. Seconds
 are the thread's own on a CPU and the wall's on a GPU. The last column is what capture adds to the training time of a
 default run when every training image is measured, the worst case: `attention.patients` caps it at larger sites.
+
+With `--memory` instead, on a CPU: the most bytes of tensors that are alive at once during a forward pass, a capture
+without the rollout, and a capture, as PyTorch's profiler counts every allocation. It is the same in every run.
 """
 
 import argparse
@@ -11,13 +14,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from common.attention.base import AttentionModel
 from common.attention.schema import schema_of
@@ -26,7 +32,12 @@ from common.config import RunConfig, load_run_config
 from common.device import choose_device
 from common.models import MODELS
 
-COLUMNS = ("model", "entries", "forward", "capture", "step", "capture/forward", "capture/step", "of training")
+COLUMNS = (
+    "model", "parameters", "entries", "forward", "capture", "step", "capture/forward", "capture/step", "of training"
+)  # fmt: skip
+ONCE = list({target: name for name, target in reversed(list(MODELS.items()))}.values())[::-1]
+"""A preset and its body are one."""
+PEAKS = ("model", "forward", "capture, no rollout", "capture")
 
 
 def build(name: str, config: RunConfig, device: torch.device) -> AttentionModel:
@@ -89,6 +100,7 @@ def measure(name: str, config: RunConfig, repeats: int, device: torch.device) ->
     ratio = found["capture"] / found["step"]
     return {
         "model": name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "entries": schema_of(model).length,
         **per_image,
         "capture/forward": found["capture"] / found["forward"],
@@ -97,12 +109,37 @@ def measure(name: str, config: RunConfig, repeats: int, device: torch.device) ->
     }
 
 
-def show(rows: list[dict[str, float | str]]) -> None:
-    print("forward, capture and step in milliseconds per image")
-    print("".join(f"{column:>17}" for column in COLUMNS))
+def peaks(name: str, config: RunConfig) -> dict[str, float | str]:
+    """The most MiB of tensors alive at once, beyond those alive before, on a batch."""
+    model = build(name, config, torch.device("cpu")).eval()
+    images = torch.rand(config.train.batch_size, 1, config.data.image_size, config.data.image_size)
+    schema = schema_of(model)
+    single = replace(schema, blocks=tuple(block for block in schema.blocks if not block.chained))
+    with torch.no_grad():
+        plain = peak(lambda: model(images))
+    return {
+        "model": name,
+        "forward": plain,
+        "capture, no rollout": peak(lambda: signatures(model, images, single)),
+        "capture": peak(lambda: signatures(model, images, schema)),
+    }
+
+
+def peak(action: Callable[[], object]) -> float:
+    action()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        action()
+    kept = profiler.profiler.kineto_results.events()
+    events = sorted((event for event in kept if event.name() == "[memory]"), key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events)) / 2**20
+
+
+def show(rows: list[dict[str, float | str]], columns: Sequence[str], head: str) -> None:
+    print(head)
+    print("".join(f"{column:>20}" for column in columns))
     for row in rows:
-        cells = (row[column] for column in COLUMNS)
-        print("".join(f"{cell:17.3f}" if isinstance(cell, float) else f"{cell:>17}" for cell in cells))
+        cells = (row[column] for column in columns)
+        print("".join(f"{cell:20.3f}" if isinstance(cell, float) else f"{cell:>20}" for cell in cells))
 
 
 def main() -> None:
@@ -110,16 +147,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:i")
     parser.add_argument("--image-size", type=int, default=0, help="0: the default of the settings")
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of time, on a CPU")
     parser.add_argument("--json", action="store_true", help="one JSON object per model on stdout")
     options = parser.parse_args()
     torch.set_num_threads(1)
     changes = {"data.image-size": options.image_size} if options.image_size else {}
     config, device = load_run_config(changes), choose_device(options.device)
-    rows = [measure(name, config, options.repeats, device) for name in MODELS]
+    rows = [peaks(name, config) if options.memory else measure(name, config, options.repeats, device) for name in ONCE]
     if options.json:
         print("\n".join(json.dumps(row) for row in rows))
     else:
-        show(rows)
+        unit = "MiB of tensors at once" if options.memory else "forward, capture and step in milliseconds per image"
+        show(rows, PEAKS if options.memory else COLUMNS, unit)
 
 
 if __name__ == "__main__":

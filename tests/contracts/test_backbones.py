@@ -2,15 +2,18 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from opacus import GradSampleModule
 from torch.nn import functional as F
 
 from common.attention import ATTENTION
+from common.attention.health import HealthMeter, health_names
+from common.attention.maps import attention_maps, has_place
+from common.attention.projection import LONGEST
 from common.attention.recorder import Recorder
-from common.attention.schema import LONGEST
-from common.attention.signature import schema_of, signatures
+from common.attention.signature import SignatureMeter, schema_of, signatures
 from common.config import ModelSection
 from common.errors import AttentionError, ConfigError, UnknownNameError
 from common.models.build import build_model
@@ -138,11 +141,36 @@ def test_the_signature_is_bounded_and_sees_the_image(case):
     model, images = unsettled(make(*case)).eval(), pictures(case[0])
     schema = schema_of(model)
     rows = signatures(model, images, schema)
-    assert schema.length <= LONGEST
+    assert schema.entries <= LONGEST
     assert rows.isfinite().all()
     assert rows.min() >= 0
     assert 0.1 < rows.norm(dim=1).max() <= 1 + 1e-12
     assert (rows[0] - rows[1]).norm() > 1e-6
+    meter = SignatureMeter(model)
+    meter.add(images[:2], ["a", "b"])
+    meter.add(images[2:], ["a"])
+    means = torch.stack([(rows[0] + rows[2]) / 2, rows[1]])
+    assert meter.finish().patients == 2
+    np.testing.assert_allclose(meter.finish().total, means.sum(0), atol=1e-5)
+    np.testing.assert_allclose(meter.finish().squares, means.square().sum(0), atol=1e-5)
+
+
+def test_what_has_a_place_is_shown_and_judged_there(case):
+    model, images = make(*case).eval(), pictures(case[0])
+    maps = attention_maps(model, images)
+    axes = images.ndim - 2
+    assert list(maps) == [site.name for site in model.attention_sites if has_place(site, axes)]
+    for found in maps.values():
+        assert found.shape == (IMAGES, *images.shape[2:])
+        assert found.min() >= 0
+        torch.testing.assert_close(found.flatten(1).sum(1), torch.ones(IMAGES))
+    with HealthMeter(model, groups=1) as meter, torch.no_grad():
+        model(images)
+        meter.note(["a", "b", "c"], [0, 0, 0])
+    sums = meter.finish()
+    assert len(sums.mean) == len(health_names(model))
+    for name, value in sums.mean.items():
+        assert 0 <= value <= 1, name
 
 
 def test_one_image_does_not_see_the_others(case):

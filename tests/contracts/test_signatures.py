@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from common.attention.base import AttentionModel
+from common.attention.blocks import SIMPLEX
 from common.attention.distance import add_w, block_values
 from common.attention.maps import attention_maps
 from common.attention.prior import pool
+from common.attention.projection import LONGEST
 from common.attention.recorder import Recorder
-from common.attention.schema import LONGEST
 from common.attention.signature import Signature, SignatureMeter, schema_of, signatures
 from common.config import ModelSection
 from common.models import MODELS
@@ -58,7 +59,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def test_norm_is_at_most_one_for_any_weights_and_images(name):
     model = build(name)
     schema = schema_of(model)
-    assert schema.length <= LONGEST
+    assert schema.entries <= LONGEST
     largest = 0.0
     for draw in range(DRAWS):
         unsettle(model, scale=10 ** (draw % 5 / 2 - 1.5), seed=draw)
@@ -87,7 +88,7 @@ def test_blocks_are_distributions_or_lie_in_the_unit_interval(name):
     for block, values in zip(schema.blocks, schema.split(mean).values(), strict=True):
         assert values.min() >= 0
         assert values.max() <= 1 + 1e-6
-        if block.kind in ("histogram", "map"):
+        if block.kind in SIMPLEX:
             assert values.sum() == pytest.approx(1, abs=1e-5)
     projected = np.concatenate(list(block_values(schema, mean).values()))
     np.testing.assert_allclose(projected, np.concatenate(list(schema.split(mean).values())), atol=1e-5)

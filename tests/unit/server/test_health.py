@@ -82,3 +82,12 @@ def test_a_difference_within_its_error_is_none():
 def test_no_classes_no_shortcut():
     one = HealthSums.of(NAMES, 1, ["a", "b"], [0, 0], np.full((2, len(NAMES)), 0.1))
     assert shortcut(one) is None
+
+
+def test_a_class_that_nobody_has_raises_no_alarm_and_hides_none():
+    found = sums(corner=0.08)
+    blank = np.zeros((1, len(NAMES)))
+    wider = HealthSums(
+        NAMES, np.append(found.counts, 0), *(np.vstack([part, blank]) for part in (found.total, found.squares))
+    )
+    assert shortcut(wider) == shortcut(found)

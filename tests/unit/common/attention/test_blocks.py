@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from common.attention.base import AttentionSite
 from common.attention.blocks import RULES, site_blocks, site_rules
 from common.attention.histograms import head_divergence, normalised_entropy, soft_histogram
-from common.attention.pooling import overlaps, pool_mass
+from common.attention.pooling import overlaps, pool_cells, pool_mass, pooling_matrix
 from common.attention.tokens import patch_distances
 
 CHANNEL = AttentionSite("c", "channel-gate", "c")
@@ -226,6 +226,14 @@ def test_pooling_keeps_all_mass_and_its_centre(height, width):
     np.testing.assert_allclose(overlaps(height, 4).sum(0), 1)
     flat = pool_mass(torch.ones(1, height, width, dtype=torch.float64), 4)
     np.testing.assert_allclose(flat, height * width / 16)
+
+
+@pytest.mark.parametrize("grid", [(7,), (3, 5), (8, 4), (3, 2, 5)])
+def test_the_pooling_matrix_pools(grid):
+    mass = torch.rand(3, math.prod(grid), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    matrix = pooling_matrix(grid)
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    np.testing.assert_allclose(mass.numpy() @ matrix, pool_cells(mass, grid), atol=1e-12)
 
 
 def test_histograms_have_gradients():

@@ -98,6 +98,20 @@ def test_a_class_of_one_patient_has_no_contrast():
     assert np.isnan(sums.contrast(1)).all()
 
 
+def test_a_class_that_nobody_has_changes_nothing_else():
+    patients, labels, values = ["a", "b", "c", "d"], [0, 0, 2, 2], np.array([[0.1], [0.2], [0.9], [0.4]])
+    with_empty = HealthSums.of(("x",), 3, patients, labels, values)
+    without = HealthSums.of(("x",), 2, patients, [0, 0, 1, 1], values)
+    assert with_empty.counts.tolist() == [2, 0, 2]
+    assert with_empty.total[1].tolist() == with_empty.squares[1].tolist() == [0]
+    assert with_empty.mean == without.mean
+    assert np.isnan(with_empty.contrast(1)).all()
+    np.testing.assert_allclose(with_empty.contrast(2), without.contrast(1))
+    nobody = HealthSums.of(("x",), 3, [], [], np.zeros((0, 1)))
+    assert nobody.mean == {}
+    assert all(np.isnan(nobody.contrast(group)).all() for group in range(3))
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import zoom
+from torch import nn
 
+from common.attention.base import AttentionModel, AttentionSite
 from common.attention.maps import attention_maps
 from common.attention.recorder import Recorder
 from common.errors import AttentionError
@@ -81,6 +84,62 @@ def test_autocast_changes_little(model, images):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.sum((1, 2)), torch.ones(5))
         assert (found - plain[name]).abs().sum((1, 2)).max() < 0.05
+
+
+class Volumes(AttentionModel):
+    """Gates, tokens and a neighbourhood on a volume, each map given from outside."""
+
+    def __init__(self, gates, rows, around):
+        super().__init__()
+        self.gate, self.maps, self.near = Given(gates), Given(rows), Given(around)
+        self.scale, self.channels = nn.Conv3d(1, 2, 1), Given(torch.tensor([[0.25, 1.0]]).expand(len(gates), 2))
+        grid = (2, 3, 4)
+        self.attention_sites = (
+            AttentionSite("gate", "spatial-gate", "gate", grid),
+            AttentionSite("flat", "spatial-gate", "gate.flat"),
+            AttentionSite("tokens", "self-attention", "maps", grid, cls=True),
+            AttentionSite("near", "neighbourhood", "near", grid, window=(1, 1, 3)),
+            AttentionSite("channels", "channel-gate", "channels", features="scale"),
+        )
+
+    def forward(self, images):
+        self.scale(images)
+        return [part(images) for part in (self.gate, self.gate.flat, self.maps, self.near, self.channels)]
+
+
+class Given(nn.Module):
+    def __init__(self, tensor):
+        super().__init__()
+        self.tensor = tensor
+        if tensor.ndim == 5:
+            self.flat = Given(tensor[:, :, 0])
+
+    def forward(self, images):
+        return self.tensor
+
+
+def test_volumes_are_shown_as_volumes():
+    source = torch.Generator().manual_seed(4)
+    gates = torch.rand(2, 1, 2, 3, 4, generator=source)
+    rows = torch.randn(2, 3, 25, 25, generator=source).softmax(-1)
+    near = torch.randn(2, 3, 24, 3, generator=source).softmax(-1)
+    model, images = Volumes(gates, rows, near), torch.randn(2, 1, 4, 6, 8, generator=source)
+    maps = attention_maps(model, images)
+    assert list(maps) == ["gate", "tokens", "near", "channels"]  # a gate without grid has two axes
+    looked = (rows[:, :, 0, 1:] / rows[:, :, 0, 1:].sum(-1, keepdim=True)).mean(1).reshape(2, 2, 3, 4)
+    weights = near.mean(1).reshape(2, 2, 3, 4, 3)  # to the left, here, to the right
+    received = weights[..., 1].clone()
+    received[..., :-1] += weights[..., 1:, 0]
+    received[..., 1:] += weights[..., :-1, 2]
+    for name, coarse in (("gate", gates[:, 0]), ("tokens", looked), ("near", received)):
+        for found, small in zip(maps[name].numpy(), coarse.numpy(), strict=True):
+            # Oracle: SciPy's linear zoom with pixel centres, its borders held.
+            large = zoom(small.astype(np.float64), 2, order=1, mode="nearest", grid_mode=True)
+            np.testing.assert_allclose(found, large / large.sum(), atol=1e-6)
+    with torch.no_grad():
+        strength = model.scale(images).abs()
+    expected = 0.25 * strength[:, 0] + strength[:, 1]
+    torch.testing.assert_close(maps["channels"], expected / expected.sum((1, 2, 3), keepdim=True))
 
 
 def test_names_features_that_do_not_fit(gated_class, images):

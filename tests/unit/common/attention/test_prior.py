@@ -50,6 +50,7 @@ def test_refuses_nothing_and_nonsense():
         {"mean": arrays["mean"]},
         {**arrays, "variance": -np.ones(3)},
         {**arrays, "mean": np.full(3, np.nan)},
+        {**arrays, "variance": np.full(3, np.inf)},
         {**arrays, "mean": np.zeros(2)},
         {**arrays, "patients": np.array([0])},
         {**arrays, "patients": np.array([], np.int64)},

@@ -125,6 +125,14 @@ def test_whitening_by_hand() -> None:
     assert_allclose(np.abs(whiten(np.array([7.0, 3.0]))), [0, 3 / deviation], atol=1e-9)
 
 
+def test_a_class_that_nobody_has_does_not_count() -> None:
+    rows = np.random.default_rng(6).random((12, 5))
+    labels = np.arange(12) % 2
+    with_gap, without = whitening(rows, labels * 2), whitening(rows, labels)
+    assert with_gap.freedom == without.freedom == 4
+    assert_allclose(with_gap(rows), without(rows))
+
+
 def test_add_f_and_frechet_agree_with_the_closed_form_in_one_dimension() -> None:
     left, right = np.array([[1.0], [3.0], [8.0]]), np.array([[0.0], [4.0]])
     expected = np.hypot(left.mean() - right.mean(), left.std(ddof=1) - right.std(ddof=1))
