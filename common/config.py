@@ -77,6 +77,13 @@ class ModelSection(Section):
         "", description="where the layer stands: in the blocks or on the skip connections; empty for the model's own"
     )
 
+    personal_attention: bool = Field(
+        False, description="temperatures of heads, scales and biases of gates, which fedattnnorm keeps at each site"
+    )
+    anatomy_bias: Literal["", "disc"] = Field(
+        "", description="let self-attention lean towards the field of view, by a learnt amount; empty for none"
+    )
+
 
 class TrainSection(Section):
     """How a site trains in one round."""
@@ -104,6 +111,9 @@ class StrategySection(Section):
     beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi: first-moment decay")
     beta2: float = Field(ge=0, lt=1, description="fedadam, fedyogi: second-moment decay")
     tau: float = Field(gt=0, le=1, description="fedadam, fedyogi: adaptivity floor")
+    attention_weights: Literal["none", "robust", "fair"] = Field(
+        description="let a site whose attention is far from the others' count less (robust) or more (fair)"
+    )
 
 
 class CohortSection(Section):
@@ -239,12 +249,27 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
         config = RunConfig.model_validate(nest(values))
     except ValidationError as error:
         raise ConfigError("\n".join(_say(problem) for problem in error.errors())) from None
+    _check_together(config)
+    return config
+
+
+def _check_together(config: RunConfig) -> None:
+    """Refuse settings that only make sense together."""
     if config.guidance.needs_prior and not config.attention.every:
         raise ConfigError(
             "guidance.alignment, .band and .adversary read the prior and 'attention.every' is 0, so that there is "
             "none. Set 'attention.every' to 1 or more, or these weights to 0."
         )
-    return config
+    if config.strategy.attention_weights != "none" and not config.attention.every:
+        raise ConfigError(
+            f"setting 'strategy.attention-weights' is {config.strategy.attention_weights!r} and 'attention.every' is "
+            f"0, so that nothing is measured. Set 'attention.every' to 1 or more, or the weights to 'none'."
+        )
+    if config.strategy.name == "fedattnnorm" and not config.model.personal_attention:
+        raise ConfigError(
+            "strategy 'fedattnnorm' keeps temperatures and gate scales at the sites and 'model.personal-attention' is "
+            "false, so that the model has none. Set it to true, or take 'fedbn'."
+        )
 
 
 def load_run_config(changes: Mapping[str, Any] | None = None) -> RunConfig:

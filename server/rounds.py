@@ -16,7 +16,9 @@ import numpy as np
 
 from common.arrays import model_arrays
 from common.attention.base import AttentionModel
+from common.attention.personal import personal_parameters
 from common.attention.prior import pool
+from common.attention.schema import schema_of
 from common.config import RunConfig
 from common.errors import AggregationError, RunFolderError
 from common.messages import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
@@ -30,6 +32,7 @@ from server.history import POOLED, History, RoundRecord
 from server.inspection import sound_health, sound_judgements, sound_signatures, sound_updates
 from server.sampling import draw_cohort
 from server.strategies.base import Strategy
+from server.weights import factors, weighed
 
 log = logging.getLogger(__name__)
 Observer = Callable[[RoundRecord], None]
@@ -129,7 +132,8 @@ class RoundLoop:
         updates, refused = sound_updates(replies, checkpoint.arrays)
         failures |= refused
         self._check_quorum(len(updates), failures)
-        checkpoint.arrays = self.strategy.aggregate(checkpoint.arrays, updates)
+        factor = self._factors(checkpoint)
+        checkpoint.arrays = self.strategy.aggregate(checkpoint.arrays, weighed(updates, factor))
         checkpoint.state = self.strategy.state
         checkpoint.round = number
         failures = self._pool(checkpoint, replies) | failures
@@ -153,8 +157,17 @@ class RoundLoop:
             alarms=alarms,
         )
 
+    def _factors(self, checkpoint: Checkpoint) -> dict[str, float]:
+        """Give what attention makes of each source site's weight, from the newest signatures before this round."""
+        mode = self.config.strategy.attention_weights
+        known = {
+            name: checkpoint.signatures[name] for name in self.exchange.names("source") if name in checkpoint.signatures
+        }
+        return factors(known, schema_of(self.model), mode) if mode != "none" and known else {}
+
     def _local(self) -> tuple[str, ...]:
-        return norm_parameters(self.model) if self.strategy.local_norms else ()
+        norms = norm_parameters(self.model) if self.strategy.local_norms else ()
+        return norms + (personal_parameters(self.model) if self.strategy.local_attention else ())
 
     def _check_quorum(self, usable: int, failures: Mapping[str, str]) -> None:
         if usable < self.config.cohort.quorum:

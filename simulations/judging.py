@@ -110,7 +110,8 @@ class Court:
     def _model(self, seed: int, plan: str, site: str) -> AttentionModel:
         folder = training_folder(self._run, seed, plan)
         arrays = final_arrays(folder)
-        if STRATEGIES.load(self._config.strategy.name).local_norms:
+        strategy = STRATEGIES.load(self._config.strategy.name)
+        if strategy.local_norms or strategy.local_attention:
             arrays |= Store(folder / "sites" / folder_name(site)).load(self._config.rounds)
         return model_of(arrays, self._config, self.task, self.federation.channels, self.federation.image_size)
 

@@ -9,9 +9,6 @@ from torch.nn import functional as F
 from client.guidance.base import Known, Seen
 from common.errors import ConfigError, DataError
 
-FIELD = 0.5
-"""Half axes of the disc, in shares of the image's sides: it touches all four."""
-
 
 class Anatomy:
     """L = −log(Σ_p α_p M_p + 1e-6): α the attention on the image, M in [0, 1] the region.
@@ -45,13 +42,6 @@ def fitted(region: Tensor, maps: Tensor) -> Tensor:
             f"same size; make the region from this site's images."
         )
     return region.to(maps)
-
-
-def disc(height: int, width: int) -> Tensor:
-    """Give the field of view: 1 inside the ellipse that touches the image's sides, 0 outside. [H, W]."""
-    rows = (torch.arange(height) + 0.5) / height - 0.5
-    columns = (torch.arange(width) + 0.5) / width - 0.5
-    return ((rows[:, None].square() + columns.square()) <= FIELD**2).float()
 
 
 def atlas(masks: Tensor, flips: bool) -> Tensor:

@@ -5,11 +5,12 @@ import logging
 import numpy as np
 import torch
 
-from client.guidance.anatomy import atlas, disc, share_outside
+from client.guidance.anatomy import atlas, share_outside
 from client.guidance.base import Known
 from client.guidance.guidance import Guidance
 from client.site import Site
 from client.store import Store
+from common.attention.anatomy import disc
 from common.attention.base import AttentionModel
 from common.attention.prior import Prior
 from common.attention.schema import schema_of

@@ -23,12 +23,14 @@ class ChannelGate(nn.Module):
         # Channel means are small: with a random bias a hidden unit would be on, or dead, for every image.
         nn.init.zeros_(first.bias)
         self.mlp = nn.Sequential(first, nn.ReLU(), nn.Linear(hidden, channels))
+        self.squash = nn.Sigmoid()
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Decide how much each channel counts. One call of the network for both summaries, the image axis first."""
         summaries = torch.stack([mean_over_space(features, mask), greatest_over_space(features, mask)], 1)
         evidence: Tensor = self.mlp(summaries)
-        return evidence.sum(1).sigmoid()
+        gates: Tensor = self.squash(evidence.sum(1))
+        return gates
 
 
 class SpatialGate(nn.Module):
@@ -42,11 +44,12 @@ class SpatialGate(nn.Module):
         super().__init__()
         self.conv = CONVOLUTIONS[dims](2, 1, kernel, padding=kernel // 2, bias=norm is None)
         self.norm = norm(1) if norm else nn.Identity()
+        self.squash = nn.Sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
         """Decide how much each position counts."""
         summaries = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], 1)
-        gates: Tensor = self.norm(self.conv(summaries)).sigmoid()
+        gates: Tensor = self.squash(self.norm(self.conv(summaries)))
         return gates
 
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from common.attention.anatomy import disc, lean_on_anatomy
 from common.attention.base import AttentionModel
+from common.attention.personal import personalise
 from common.config import ModelSection
 from common.errors import ConfigError
 from common.models import MODELS
@@ -34,6 +36,10 @@ def build_model(
         torch.default_generator.manual_seed(derive(seed, "model"))
         model: AttentionModel = builder(settings, channels, outputs, image_size)
         _check_dense(settings, model, dense)
+        if settings.personal_attention:
+            personalise(model)
+        if settings.anatomy_bias:
+            lean_on_anatomy(model, disc(image_size, image_size))
         _probe(settings, model, torch.randn(1, channels, image_size, image_size).clamp(-1, 1), outputs)
     return model
 

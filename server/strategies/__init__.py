@@ -10,5 +10,6 @@ STRATEGIES = Registry(
         "fedadam": "server.strategies.fedopt:FedAdam",
         "fedyogi": "server.strategies.fedopt:FedYogi",
         "fedbn": "server.strategies.fedbn:FedBn",
+        "fedattnnorm": "server.strategies.fedattnnorm:FedAttnNorm",
     },
 )

@@ -26,6 +26,8 @@ class Strategy:
     """Weight of the proximal term that sites add to their loss."""
     local_norms: bool = False
     """Whether each site keeps its own normalisation arrays."""
+    local_attention: bool = False
+    """Whether each site keeps its own temperatures, gate scales and biases."""
 
     def __init__(self, settings: StrategySection) -> None:
         self.settings = settings

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from client.guidance import GUIDANCE
-from client.guidance.anatomy import disc
 from client.guidance.base import Known
 from client.guidance.guidance import Guidance
 from common.arrays import model_arrays
+from common.attention.anatomy import disc
 from common.attention.prior import Prior
 from common.attention.schema import schema_of
 from common.attention.signature import signatures

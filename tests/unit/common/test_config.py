@@ -49,7 +49,7 @@ def test_every_setting_says_what_it_means_and_is_written_in_kebab_case():
                 yield field
 
     assert all(field.description for field in fields(RunConfig))
-    assert all(field.is_required() or field.default == "" for field in fields(RunConfig)), "pyproject has the values"
+    assert all(field.is_required() or not field.default for field in fields(RunConfig)), "pyproject has the values"
     assert all(key == key.lower() and "_" not in key for key in KEYS)
 
 
@@ -206,6 +206,8 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
         "train.device": "cpu",
         "model.placement": "skip",
         "guidance.region": "atlas",
+        "model.anatomy-bias": "disc",
+        "strategy.attention-weights": "fair",
     }
     digests = {
         key: base.replace({key: literals.get(key) or others[type(value)](value)}).digest()

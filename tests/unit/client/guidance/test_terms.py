@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from client.guidance.adversary import Adversary
 from client.guidance.alignment import Alignment, variation
-from client.guidance.anatomy import Anatomy, atlas, disc, share_outside
+from client.guidance.anatomy import Anatomy, atlas, share_outside
 from client.guidance.band import Band
 from client.guidance.base import Seen
 from client.guidance.guidance import Guidance
 from client.guidance.masks import Masks
 from client.guidance.teacher import divergence
+from common.attention.anatomy import disc
 from common.attention.base import AttentionSite
 from common.attention.prior import Prior
 from common.attention.recorder import Recorder
