@@ -20,7 +20,8 @@ ADAPTIVE = ("fedadam", "fedyogi")
 
 
 def settings(name: str, **changes: float) -> StrategySection:
-    return load_run_config({"strategy.name": name, **{f"strategy.{k}": v for k, v in changes.items()}}).strategy
+    values = {"strategy.name": name, "model.personal-attention": name == "fedattnnorm"}
+    return load_run_config({**values, **{f"strategy.{k}": v for k, v in changes.items()}}).strategy
 
 
 def build(name, **changes):
