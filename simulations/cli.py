@@ -120,7 +120,8 @@ def shift(
     """Say how differently the federated model looks at the sites, whether by chance, and which attention moved.
 
     Attention Distribution Distances of every pair of sites on their test patients, and the Fréchet distance of
-    features as a baseline; writes pairs.csv, blocks.csv and shift.png.
+    features as a baseline; and for every site whether it would have raised an alarm, had it been new. Writes pairs.csv,
+    blocks.csv, watch.csv and shift.png.
     """
     from simulations.shift import study_shift
     from simulations.shift_pages import show_shift

@@ -18,13 +18,17 @@ from simulations.experiment import Experiment
 from simulations.judging import Case, Court, open_court
 from simulations.results import FEDERATED, Results
 from simulations.shift_rows import SiteRows, ruler_of, schema_for, site_rows
+from simulations.shift_watch import watch_sites
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Averages over seeds: `pairs` has a row per pair of sites, `blocks` one per pair and block."""
+    """Averages over seeds: `pairs` has a row per pair of sites, `blocks` one per pair and block, `watch` one per site.
+
+    `watch` says of each site, by most seeds, whether its windows lie beyond what patients and what source sites vary.
+    """
 
     run: Path
     privacy: str
@@ -32,6 +36,7 @@ class Shift:
     sites: tuple[str, ...]
     pairs: list[Row]
     blocks: list[Row]
+    watch: list[Row]
 
 
 def study_shift(run: Path) -> Shift:
@@ -44,10 +49,12 @@ def study_shift(run: Path) -> Shift:
     results, experiment, court = open_run(run)
     pairs: list[list[Row]] = []
     blocks: list[list[Row]] = []
+    watch: list[list[Row]] = []
     for seed in experiment.study.seeds:
-        found, moved = _measure(court, seed)
+        found, moved, watched = _measure(court, seed)
         pairs.append(found)
         blocks.append(moved)
+        watch.append(watched)
     table = [average(rows) for rows in zip(*pairs, strict=True)]
     for row, q in zip(table, false_discovery_control([row["p"] for row in table]), strict=True):
         row["q"] = float(q)
@@ -58,6 +65,7 @@ def study_shift(run: Path) -> Shift:
         tuple(site.name for site in court.federation.sites),
         table,
         [average(rows) for rows in zip(*blocks, strict=True)],
+        [{**average(rows), "verdict": usual([row["verdict"] for row in rows])} for rows in zip(*watch, strict=True)],
     )
 
 
@@ -74,7 +82,7 @@ def open_run(run: Path) -> tuple[Results, Experiment, Court]:
     return results, experiment, court
 
 
-def _measure(court: Court, seed: int) -> tuple[list[Row], list[Row]]:
+def _measure(court: Court, seed: int) -> tuple[list[Row], list[Row], list[Row]]:
     sites = court.federation.sites
     rows: dict[str, SiteRows] = {}
     for site in sites:
@@ -92,7 +100,15 @@ def _measure(court: Court, seed: int) -> tuple[list[Row], list[Row]]:
         few = min(len(left.signatures), len(right.signatures))
         pairs.append({**head, **ruler.distances(left, right), "p": test.p, "patients": few})
         blocks += [{**head, **row} for row in _moved(schema, left, right)]
-    return pairs, blocks
+    sources = tuple(site.name for site in sites if site.role == "source")
+    watched = watch_sites({name: (one.cells, one.labels) for name, one in rows.items()}, sources, seed)
+    return pairs, blocks, watched
+
+
+def usual(verdicts: Sequence[str]) -> str:
+    """Give what most seeds say; of those that are as many, the more alarming."""
+    order = ("alarm", "heterogeneous", "normal", "no null")
+    return max(order, key=lambda verdict: (verdicts.count(verdict), -order.index(verdict)))
 
 
 def _moved(schema: Schema, left: SiteRows, right: SiteRows) -> Iterator[Row]:

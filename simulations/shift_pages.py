@@ -15,8 +15,10 @@ from simulations.shift_rows import DISTANCES
 
 
 def show_shift(found: Shift, out: Path, as_json: bool) -> None:
-    """Write `pairs.csv`, `blocks.csv` and `shift.png` under `out` and print what was found."""
-    write_findings(out, {"pairs": found.pairs, "blocks": found.blocks}, ("shift", draw_shift(found)))
+    """Write `pairs.csv`, `blocks.csv`, `watch.csv` and `shift.png` under `out` and print what was found."""
+    write_findings(
+        out, {"pairs": found.pairs, "blocks": found.blocks, "watch": found.watch}, ("shift", draw_shift(found))
+    )
     if as_json:
         print_json(
             {
@@ -26,6 +28,7 @@ def show_shift(found: Shift, out: Path, as_json: bool) -> None:
                 "seeds": list(found.seeds),
                 "pairs": found.pairs,
                 "blocks": top_blocks(found),
+                "watch": found.watch,
             }
         )
         return
@@ -64,5 +67,28 @@ def _print(found: Shift, out: Path) -> None:
         f"one site would read an ADD-W of about {floor:.3f}. D²⊥ is blind to prevalence, D² marginal is not.",
         soft_wrap=True,
     )
+    console.print(_watch(found))
+    console.print(
+        "Every site as if it were new, its test patients in windows: normal, as patients vary; heterogeneous, as the "
+        "other source sites vary; alarm, beyond both. Capital: of an e-process that began with 1; 100 is an alarm.",
+        soft_wrap=True,
+    )
     console.print(privacy_text(found.privacy), style="bold")
     console.print(str(out), soft_wrap=True)
+
+
+def _watch(found: Shift) -> Table:
+    table = Table(title="Would it have raised the alarm?", box=None)
+    columns = {
+        "statistic": "D²⊥ of a window",
+        "q_sample": "patients vary",
+        "q_site": "sites vary",
+        "ewma": "EWMA",
+        "capital": "capital",
+    }
+    for name in ("site", "windows", *columns.values(), "verdict"):
+        table.add_column(name, justify="left" if name in ("site", "verdict") else "right")
+    for row in found.watch:
+        numbers = (f"{row[key]:.3f}" if np.isfinite(row[key]) else "–" for key in columns)
+        table.add_row(row["site"], f"{row['windows']:.0f} of {row['window']:.0f}", *numbers, row["verdict"])
+    return table

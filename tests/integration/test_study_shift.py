@@ -57,6 +57,8 @@ def test_every_pair_is_compared_and_shown(run: Path, tmp_path: Path) -> None:
     body = json.loads(answer.stdout)
     assert body["pairs"] == found.pairs
     assert len(body["blocks"]) == len(found.pairs)
+    assert [row["site"] for row in body["watch"]] == list(found.sites)
+    assert (tmp_path / "out" / "watch.csv").exists()
     with (tmp_path / "out" / "pairs.csv").open(newline="") as file:
         assert [row["first"] for row in csv.DictReader(file)] == [row["first"] for row in found.pairs]
     assert (tmp_path / "out" / "shift.png").read_bytes().startswith(b"\x89PNG")
@@ -108,3 +110,11 @@ def test_a_segmenter_is_measured_too(tmp_path: Path) -> None:
     )
     judged(made, tmp_path / "run")
     assert all(np.isfinite(row["feature_frechet"]) for row in study_shift(tmp_path / "run").pairs)
+
+
+def test_a_run_of_one_site_has_nothing_to_compare(tmp_path: Path) -> None:
+    path = written(tmp_path / "one.npz", made_dataset(CLASSES, sites=("Alpha",)))
+    judged(experiment(path, task__name="multiclass", protocols="federated"), tmp_path / "run")
+    answer = CliRunner().invoke(app, ["study", "shift", str(tmp_path / "run")])
+    assert answer.exit_code != 0
+    assert "has one site" in " ".join(answer.stderr.split())
