@@ -26,6 +26,7 @@ ATTENTION = Registry(
         "shifted-window": "common.attention.window:ShiftedWindowAttention",
         "neighbourhood": "common.attention.neighbourhood:Neighbourhood",
         "dilated-neighbourhood": "common.attention.neighbourhood:DilatedNeighbourhood",
+        "deformable-neighbourhood": "common.attention.deformable:DeformableNeighbourhood",
         "axial": "common.attention.axial:AxialAttention",
         "gated-axial": "common.attention.gated_axial:GatedAxialAttention",
         "linear": "common.attention.linear:LinearAttention",
