@@ -87,7 +87,7 @@ class DeformableNeighbourhood(AttentionLayer):
         """Give where each query's points lie, in places from the first. [B, heads, N, K, axes]."""
         axes = [torch.arange(side, device=tokens.device, dtype=tokens.dtype) for side in grid]
         home = torch.cartesian_prod(*axes).reshape(-1, len(grid))
-        moved = self.offsets(tokens).unflatten(2, (self.heads, -1, len(grid))).transpose(1, 2)
+        moved: Tensor = self.offsets(tokens).unflatten(2, (self.heads, -1, len(grid))).transpose(1, 2)
         return home[:, None] + moved
 
 
@@ -98,4 +98,5 @@ def read(features: Tensor, points: Tensor) -> Tensor:
     if features.ndim == 5:
         scaled = scaled[:, None]
     found: Tensor = F.grid_sample(features, scaled, align_corners=False)
-    return found.reshape(len(features), features.shape[1], *points.shape[1:3])
+    laid: Tensor = found.reshape(len(features), features.shape[1], *points.shape[1:3])
+    return laid
