@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from client.guidance.base import Known, Seen
+from client.guidance.base import AgainstPrior, Known, Seen
 from common.seeds import derive, torch_generator
-from common.shift.projected import TAU
 
 HIDDEN, RATE = 64, 1e-3
 
@@ -29,24 +28,20 @@ class Adversary:
     needs: ClassVar[tuple[str, ...]] = ("prior",)
 
     def __init__(self, known: Known) -> None:
-        assert known.prior is not None
-        self.told = known.told().nonzero()[:, 0]
-        self.mean = torch.tensor(known.prior.mean).float()[self.told]
-        self.spread = torch.from_numpy(known.prior.variance + TAU).sqrt().float()[self.told]
+        self.standardise = AgainstPrior(known)
         self.ramp = 2 / (1 + math.exp(-10 * known.progress)) - 1
         self.random = torch_generator(known.seed, "reference")
         device = next(known.model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(known.seed, "critic"))
-            self.critic = critic(len(self.told)).to(device)
+            self.critic = critic(len(self.standardise.told)).to(device)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=RATE)
 
     def __call__(self, seen: Seen) -> Tensor:
         """Teach the critic one step, then give the loss of each image, [B]."""
-        if not len(self.told):
+        white = self.standardise(seen.rows)
+        if not white.shape[1]:
             return seen.rows.new_zeros(len(seen.rows))
-        rows = seen.rows[:, self.told.to(seen.rows.device)]
-        white = (rows - self.mean.to(rows)) / self.spread.to(rows)
         self._teach(white.detach())
         self.critic.eval().requires_grad_(False)  # in eval mode the norms' power iteration rests
         answer = self.critic(white)[:, 0]

@@ -2,11 +2,9 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from client.guidance.base import Known, Seen
-from common.shift.projected import TAU
+from client.guidance.base import AgainstPrior, Known, Seen
 
 KAPPA = 3.0
 """Half the width of the band in standard deviations of a patient."""
@@ -23,15 +21,9 @@ class Band:
     needs: ClassVar[tuple[str, ...]] = ("prior",)
 
     def __init__(self, known: Known) -> None:
-        assert known.prior is not None
-        self.told = known.told().nonzero()[:, 0]
-        self.mean = torch.tensor(known.prior.mean).float()[self.told]
-        self.spread = torch.from_numpy(known.prior.variance + TAU).sqrt().float()[self.told]
+        self.standardise = AgainstPrior(known)
 
     def __call__(self, seen: Seen) -> Tensor:
         """Give the mean square beyond the band per image, [B]."""
-        if not len(self.told):
-            return seen.rows.new_zeros(len(seen.rows))
-        rows = seen.rows[:, self.told.to(seen.rows.device)]
-        away = (rows - self.mean.to(rows)).abs() / self.spread.to(rows)
-        return (away - KAPPA).clamp_min(0).square().mean(1)
+        away = self.standardise(seen.rows).abs()
+        return (away - KAPPA).clamp_min(0).square().sum(1) / max(1, away.shape[1])

@@ -16,6 +16,7 @@ from common.attention.reduction import Reduction, assemble
 from common.attention.schema import Schema
 from common.data.base import Batch
 from common.errors import AttentionError
+from common.shift.projected import TAU
 
 TURNED = ("geom", "received_prof")
 """Blocks beside the maps that a flip of the image changes."""
@@ -93,6 +94,23 @@ class Seen:
             )
         drawn = [site_map(site, self.maps[site.name], self._scaled, size) for site in placed]
         return torch.stack(drawn).mean(0)
+
+
+class AgainstPrior:
+    """Signatures in the prior's standard deviations from its mean, on the entries that may be compared.
+
+    Shapes: rows [B, d] -> [B, entries].
+    """
+
+    def __init__(self, known: Known) -> None:
+        assert known.prior is not None  # `needs` says so
+        self.told = known.told().nonzero()[:, 0]
+        self._mean = torch.tensor(known.prior.mean).float()[self.told]
+        self._spread = torch.tensor(known.prior.variance + TAU).sqrt().float()[self.told]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Standardise."""
+        return (rows[:, self.told.to(rows.device)] - self._mean.to(rows)) / self._spread.to(rows)
 
 
 class Term(Protocol):

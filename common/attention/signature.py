@@ -100,12 +100,18 @@ def signatures(model: AttentionModel, images: Tensor, schema: Schema | None = No
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode and stop gradients; afterwards each has its own mode back."""
+    with evaluating(model), torch.no_grad():
+        yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every submodule in eval mode; afterwards each has its own mode back."""
     modes = [(module, module.training) for module in model.modules() if module.training]
     if modes:
         model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.maps import spread
+from common.attention.signature import evaluating
 from common.errors import AttentionError
 
 
@@ -50,14 +51,8 @@ def refuse_misfit(explanation: Explanation, model: AttentionModel, images: Tenso
 @contextmanager
 def asking(model: AttentionModel) -> Iterator[None]:
     """Put every submodule in eval mode and let gradients flow; afterwards each has its own mode back."""
-    modes = [(module, module.training) for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), torch.enable_grad():
+        yield
 
 
 def answers(logits: Tensor, targets: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.attention.base import AttentionModel
+from common.attention.signature import measuring
 from common.explanations.alike import spearman
 from common.explanations.base import Explanation, predicted
 from common.seeds import torch_generator
@@ -54,11 +55,5 @@ def stability(
 
 def what_it_says(model: AttentionModel, images: Tensor) -> Tensor:
     """Give the predicted class of each image, the model in eval mode meanwhile. [N]."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return predicted(model(images))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with measuring(model):
+        return predicted(model(images))
