@@ -126,7 +126,9 @@ def shift(
     from simulations.shift import study_shift
     from simulations.shift_pages import show_shift
 
-    show_shift(study_shift(run), out or run / "shift", as_json)
+    with _stepping(as_json) as step:
+        found = study_shift(run, step)
+    show_shift(found, out or run / "shift", as_json)
 
 
 @study.command()
@@ -144,7 +146,9 @@ def drop(
     from simulations.drop import study_drop
     from simulations.drop_pages import show_drop
 
-    show_drop(study_drop(run), out or run / "drop", as_json)
+    with _stepping(as_json) as step:
+        found = study_drop(run, step)
+    show_drop(found, out or run / "drop", as_json)
 
 
 @study.command()

@@ -15,7 +15,7 @@ from common.seeds import derive
 from common.shift.dyads import Dyad, relate
 from simulations.judging import Case, Court
 from simulations.protocols import PROTOCOLS, local
-from simulations.shift import average, open_run
+from simulations.shift import Step, average, open_run
 from simulations.shift_rows import DISTANCES, ruler_of, schema_for, site_rows
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ class Drop:
     relations: list[Row]
 
 
-def study_drop(run: Path) -> Drop:
+def study_drop(run: Path, step: Step = lambda text: None) -> Drop:
     """Judge each site's own model everywhere and relate its loss to every predictor.
 
     All that a predictor reads of the judged site is images, never labels; of the home site its labels too.
@@ -50,7 +50,12 @@ def study_drop(run: Path) -> Drop:
     plans = {plan.name for name in experiment.study.protocols for plan in PROTOCOLS.load(name)().plans(sources)}
     if not {local(name) for name in sources} <= plans:
         raise RunFolderError(f"{run} has no local models. Run the experiment with 'local' among its protocols.")
-    by_seed = [[row for source in sources for row in _from(court, seed, source)] for seed in experiment.study.seeds]
+    by_seed: list[list[Row]] = []
+    for seed in experiment.study.seeds:
+        by_seed.append([])
+        for source in sources:
+            step(f"seed {seed}: the model of {source} everywhere")
+            by_seed[-1] += _from(court, seed, source)
     rows = [average(same) for same in zip(*by_seed, strict=True)]
     kept = [row for row in rows if np.isfinite(row["drop"])]
     dyads = [Dyad(row["trained_on"], row["judged_on"], row["drop"]) for row in kept]

@@ -1,6 +1,6 @@
 """One site of an explained run: maps of its test images, held against masks and put to the test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,10 @@ from common.seeds import derive
 from common.tasks.base import Task
 from simulations.gallery import choose_cases, picture, said
 from simulations.judging import Court
+from simulations.shift import Step
 
 Row = dict[str, Any]
 Maps = NDArray[np.float32]
-Step = Callable[[str], None]
 PATIENTS, IMAGES_PER_PATIENT = 128, 4
 """At most so many are explained at a site, for the agreement and the mean maps."""
 CASES, TESTED = 6, 16

@@ -1,6 +1,6 @@
 """Shift of attention between the sites of a finished run: how far apart, whether by chance, and what moved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,8 @@ from simulations.shift_rows import SiteRows, ruler_of, schema_for, site_rows
 from simulations.shift_watch import watch_sites
 
 Row = dict[str, Any]
+Step = Callable[[str], None]
+"""Told what is being done, before it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Shift:
     watch: list[Row]
 
 
-def study_shift(run: Path) -> Shift:
+def study_shift(run: Path, step: Step = lambda text: None) -> Shift:
     """Measure every pair of sites with the run's federated models, on the patients of their test splits.
 
     Raises:
@@ -51,6 +53,7 @@ def study_shift(run: Path) -> Shift:
     blocks: list[list[Row]] = []
     watch: list[list[Row]] = []
     for seed in experiment.study.seeds:
+        step(f"seed {seed}: distances between sites")
         found, moved, watched = _measure(court, seed)
         pairs.append(found)
         blocks.append(moved)
