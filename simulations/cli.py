@@ -120,15 +120,17 @@ def shift(
     """Say how differently the federated model looks at the sites, whether by chance, and which attention moved.
 
     Attention Distribution Distances of every pair of sites on their test patients, and the Fréchet distance of
-    features as a baseline; and for every site whether it would have raised an alarm, had it been new. Writes pairs.csv,
-    blocks.csv, watch.csv and shift.png.
+    features as a baseline; and for every site whether it would have raised an alarm, had it been new. A run with
+    local models also says how the distance goes with the loss of accuracy, as `study drop` does. Writes pairs.csv,
+    blocks.csv, watch.csv, shift.png, blocks.png and, with local models, relations.csv and drop.png.
     """
+    from simulations.drop import relation
     from simulations.shift import study_shift
     from simulations.shift_pages import show_shift
 
     with _stepping(as_json) as step:
-        found = study_shift(run, step)
-    show_shift(found, out or run / "shift", as_json)
+        found, related = study_shift(run, step), relation(run, step)
+    show_shift(found, related, out or run / "shift", as_json)
 
 
 @study.command()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.evaluation import predict
-from common.errors import RunFolderError
+from common.errors import DataError, RunFolderError
 from common.metrics import METRICS
 from common.metrics.base import Classified, Predictions
 from common.seeds import derive
@@ -64,6 +64,14 @@ def study_drop(run: Path, step: Step = lambda text: None) -> Drop:
     relations.sort(key=lambda row: -row["spearman"] if np.isfinite(row["spearman"]) else 2.0)
     seeds = tuple(experiment.study.seeds)
     return Drop(run, str(results.record["privacy"]), court.task.metrics[0], seeds, rows, relations)
+
+
+def relation(run: Path, step: Step = lambda text: None) -> Drop | str:
+    """Relate distance and drop if the run allows it, else say what it lacks."""
+    try:
+        return study_drop(run, step)
+    except (RunFolderError, DataError) as error:
+        return str(error)
 
 
 def _from(court: Court, seed: int, source: str) -> list[Row]:

@@ -17,20 +17,20 @@ Rows = list[dict[str, Any]]
 DPI = 160
 
 
-def write_findings(out: Path, tables: Mapping[str, Rows], picture: tuple[str, Figure]) -> None:
+def write_findings(out: Path, tables: Mapping[str, Rows], pictures: Mapping[str, Figure]) -> None:
     """Write `NAME.csv` for every table, six significant digits, and `NAME.png`; every file whole or not at all.
 
     Raises:
         RunFolderError: The folder cannot be written.
     """
-    name, figure = picture
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for table, rows in tables.items():
             write_whole(out / f"{table}.csv", _csv(rows))
-        write_whole(out / f"{name}.png", drawn.getvalue())
+        for name, figure in pictures.items():
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=DPI)
+            write_whole(out / f"{name}.png", drawn.getvalue())
 
 
 def write_table(path: Path, rows: Rows) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from common.attention.distance import w_blocks
+from common.attention.distance import block_values, w_blocks
 from common.attention.schema import Schema
 from common.errors import DataError
 from common.seeds import derive
@@ -17,12 +18,14 @@ from common.shift.nulls import permutation_test
 from simulations.experiment import Experiment
 from simulations.judging import Case, Court, open_court
 from simulations.results import FEDERATED, Results
-from simulations.shift_rows import SiteRows, ruler_of, schema_for, site_rows
+from simulations.shift_rows import SiteRows, detailed_schema, ruler_of, schema_for, site_rows
 from simulations.shift_watch import watch_sites
 
 Row = dict[str, Any]
 Step = Callable[[str], None]
 """Told what is being done, before it is."""
+HEADED = ("head_ent", "head_dist")
+"""Blocks with an entry for every head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,13 @@ def open_run(run: Path) -> tuple[Results, Experiment, Court]:
 def _measure(court: Court, seed: int) -> tuple[list[Row], list[Row], list[Row]]:
     sites = court.federation.sites
     rows: dict[str, SiteRows] = {}
+    means: dict[str, NDArray[np.float64]] = {}
     for site in sites:
         (model,) = court.models(Case(seed, (FEDERATED,), site.name))
-        schema = schema_for(model)
-        rows[site.name] = site_rows(model, schema, court.data(site.name, "test"), derive(seed, "shift", site.name))
+        schema, detail = schema_for(model), detailed_schema(model)
+        data, draw = court.data(site.name, "test"), derive(seed, "shift", site.name)
+        rows[site.name] = site_rows(model, schema, data, draw)
+        means[site.name] = site_rows(model, detail, data, draw).signatures.mean(0)
     ruler = ruler_of(model, schema, court.federation, [rows[site.name] for site in sites if site.role == "source"])
     pairs: list[Row] = []
     blocks: list[Row] = []
@@ -102,7 +108,7 @@ def _measure(court: Court, seed: int) -> tuple[list[Row], list[Row], list[Row]]:
         test = permutation_test(whitened[0], whitened[1], derive(seed, first, second))
         few = min(len(left.signatures), len(right.signatures))
         pairs.append({**head, **ruler.distances(left, right), "p": test.p, "patients": few})
-        blocks += [{**head, **row} for row in _moved(schema, left, right)]
+        blocks += [{**head, **row} for row in _moved(detail, means[first], means[second])]
     sources = tuple(site.name for site in sites if site.role == "source")
     watched = watch_sites({name: (one.cells, one.labels) for name, one in rows.items()}, sources, seed)
     return pairs, blocks, watched
@@ -114,10 +120,15 @@ def usual(verdicts: Sequence[str]) -> str:
     return max(order, key=lambda verdict: (verdicts.count(verdict), -order.index(verdict)))
 
 
-def _moved(schema: Schema, left: SiteRows, right: SiteRows) -> Iterator[Row]:
-    distances = w_blocks(schema, left.signatures.mean(0), right.signatures.mean(0))
-    for label, distance in distances.items():
-        yield {"block": label, "w": distance}
+def _moved(schema: Schema, left: NDArray[np.float64], right: NDArray[np.float64]) -> Iterator[Row]:
+    """Give the distance of every block, and of single heads (counted from 1) where a block has one entry for each."""
+    distances = w_blocks(schema, left, right)
+    one, other = block_values(schema, left), block_values(schema, right)
+    for block in schema.blocks:
+        yield {"block": block.label, "head": "", "w": distances[block.label]}
+        if block.name in HEADED:
+            for head, gap in enumerate(np.abs(one[block.label] - other[block.label]), 1):
+                yield {"block": block.label, "head": str(head), "w": float(gap)}
 
 
 def average(rows: Sequence[Row]) -> Row:

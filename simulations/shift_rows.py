@@ -37,6 +37,8 @@ DISTANCES = {
 }
 """Column to the name that people read."""
 IMAGES_PER_PATIENT, PATIENTS = 32, 512
+EVERY = 10_000
+"""More blocks than any model has."""
 PUBLIC = 4
 """Patients of each generated hospital whose signatures give ADD-M its bandwidth: public, they tell of no patient."""
 
@@ -119,6 +121,15 @@ def schema_for(model: AttentionModel) -> Schema:
             f"block, which {LONGEST} entries or fewer allow; train a model of fewer heads or branches."
         )
     return schema
+
+
+def detailed_schema(model: AttentionModel) -> Schema:
+    """Give the schema of as many layers and blocks as still have names: what moved may lie outside the signature."""
+    for depths in range(len(model.attention_sites), 1, -1):
+        schema = schema_of(model, depths, cap=EVERY)
+        if not schema.projected:
+            return schema
+    return schema_for(model)
 
 
 def site_rows(model: AttentionModel, schema: Schema, data: Dataset, seed: int) -> SiteRows:

@@ -54,3 +54,27 @@ def _matrices(found: Shift) -> tuple[NDArray[np.float64], NDArray[np.float64], N
         upper[y, x], lower[x, y] = row["add_w"], row["d2_projected"]
         stars[y, x] = stars[x, y] = row["q"] <= LEVEL
     return upper, lower, stars
+
+
+@styled
+def draw_blocks(found: Shift) -> Figure:
+    """Draw how far every block of the signature moved, a column for each pair of sites; where it can be, by head."""
+    labels = list(dict.fromkeys((row["block"], row["head"]) for row in found.blocks))
+    pairs = [f"{row['first']} · {row['second']}" for row in found.pairs]
+    values = np.zeros((len(labels), len(pairs)))
+    for row in found.blocks:
+        values[labels.index((row["block"], row["head"])), pairs.index(f"{row['first']} · {row['second']}")] = row["w"]
+    width, height = 3.4 + 0.42 * len(pairs), 0.9 + 0.21 * len(labels) + slanted(pairs, 34)
+    figure = Figure(figsize=(width, height))
+    axis = figure.add_axes((2.2 / width, 0.3 / height, 0.42 * len(pairs) / width, 0.21 * len(labels) / height))
+    image = axis.imshow(values, aspect="auto", cmap=SCALE, vmin=0, vmax=max(float(values.max()), LEAST[0]))
+    bar = figure.add_axes((1 - 0.95 / width, 0.3 / height, 0.12 / width, 0.21 * len(labels) / height))
+    figure.colorbar(image, cax=bar).outline.set_visible(False)
+    bar.set_ylabel("W of the block, 0 to 1")
+    axis.set_yticks(range(len(labels)), [f"{block}, head {head}" if head else block for block, head in labels])
+    axis.set_xticks(
+        range(len(pairs)), [words.shorten(pair, 34) for pair in pairs], rotation=28, ha="left", rotation_mode="anchor"
+    )
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    return figure

@@ -59,6 +59,9 @@ def test_every_pair_is_compared_and_shown(run: Path, tmp_path: Path) -> None:
     assert len(body["blocks"]) == len(found.pairs)
     assert [row["site"] for row in body["watch"]] == list(found.sites)
     assert (tmp_path / "out" / "watch.csv").exists()
+    assert (tmp_path / "out" / "blocks.png").read_bytes().startswith(b"\x89PNG")
+    assert body["relations"] == []
+    assert not (tmp_path / "out" / "relations.csv").exists()
     with (tmp_path / "out" / "pairs.csv").open(newline="") as file:
         assert [row["first"] for row in csv.DictReader(file)] == [row["first"] for row in found.pairs]
     assert (tmp_path / "out" / "shift.png").read_bytes().startswith(b"\x89PNG")
@@ -118,3 +121,25 @@ def test_a_run_of_one_site_has_nothing_to_compare(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["study", "shift", str(tmp_path / "run")])
     assert answer.exit_code != 0
     assert "has one site" in " ".join(answer.stderr.split())
+
+
+def test_with_local_models_it_says_how_distance_goes_with_the_loss_and_which_head_moved(tmp_path: Path) -> None:
+    """Oracles: `study drop`'s own answer; and the heads' entropies, whose mean gap is the distance of their block."""
+    path = written(tmp_path / "seen.npz", made_dataset(CLASSES[:2]))
+    changes = {"model__name": "vit-tiny", "task__positive": "b", "protocols": "federated,local"}
+    judged(experiment(path, **changes), tmp_path / "run")
+    answer = CliRunner().invoke(app, ["study", "shift", str(tmp_path / "run"), "--json"])
+    assert answer.exit_code == 0, answer.output
+    drop = CliRunner().invoke(app, ["study", "drop", str(tmp_path / "run"), "--json"])
+    assert drop.exit_code == 0, drop.output
+    assert json.loads(answer.stdout)["relations"] == json.loads(drop.stdout)["relations"] != []
+    found = study_shift(tmp_path / "run")
+    first, second = found.pairs[0]["first"], found.pairs[0]["second"]
+    rows = [row for row in found.blocks if (row["first"], row["second"]) == (first, second)]
+    for layer in range(1, 5):
+        gaps = {row["head"]: row["w"] for row in rows if row["block"] == f"block{layer}/head_ent"}
+        assert set(gaps) == {"", "1", "2", "3", "4"}
+        assert gaps.pop("") == pytest.approx(np.mean(list(gaps.values())))
+    shown = CliRunner().invoke(app, ["study", "shift", str(tmp_path / "run")], env={"COLUMNS": "200"})
+    assert ", head " in shown.stdout
+    assert "What tells the drop" in shown.stdout
