@@ -33,6 +33,30 @@ def main() -> None:
         print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
         for path in sorted(folder.glob("*.csv")):
             print(f"| {' | '.join((f'`{path.stem}`', *cells(path)))} |")
+        differences(folder / "against-none")
+
+
+def differences(folder: Path) -> None:
+    """Print what each kind gains over no attention on the same patients; bold where the interval does not hold zero."""
+    paths = sorted(folder.glob("*.csv"))
+    if not paths:
+        return
+    print("\nAgainst no attention, on the same patients, 95 % interval:\n")
+    print("| attention | all sources (mean) | worst source | held-out (mean) |\n| --- | --- | --- | --- |")
+    for path in paths:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = {row["site"]: row for row in rows if row["metric"] == rows[0]["metric"]}
+        print(f"| `{path.stem}` | {' | '.join(gain(found.get(place)) for place in (MEAN, 'worst source', HELD_OUT))} |")
+
+
+def gain(row: dict[str, str] | None) -> str:
+    """Give a difference and its interval."""
+    if row is None or not row["low"]:
+        return "–"
+    difference, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+    shown = f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"**{shown}**" if low > 0 or high < 0 else shown
 
 
 if __name__ == "__main__":
