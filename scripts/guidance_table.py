@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "guidance"
+KINDS = RESULTS.parent / "attention-kinds"
 SUMMARIES = ("all sources (mean)", "worst source", "held-out (mean)")
 BASELINES = ("local only", "pooled", "best single site")
 
@@ -37,9 +38,14 @@ def line(switch: str, protocol: str, row: dict[str, str]) -> str:
 
 
 def baselines(path: Path) -> str:
-    """Say what training without a federation reaches, mean over the sources."""
+    """Say what training without a federation reaches, mean over the sources; else take the same body's of the kinds."""
     means = {row["method"]: row["value"] for row in rows(path) if row["site"] == SUMMARIES[0]}
-    return "Without a federation: " + ", ".join(f"{name} {float(means[name]):.3f}" for name in BASELINES) + "."
+    told = ""
+    if not set(BASELINES) <= set(means):
+        other = KINDS / path.parent.name / "cbam.csv"
+        means = {row["method"]: row["value"] for row in rows(other) if row["site"] == SUMMARIES[0]}
+        told = f" (`attention-kinds/{path.parent.name}/cbam.csv`, the same settings)"
+    return f"Without a federation{told}: " + ", ".join(f"{name} {float(means[name]):.3f}" for name in BASELINES) + "."
 
 
 if __name__ == "__main__":
