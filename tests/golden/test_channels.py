@@ -7,8 +7,9 @@ import torch
 
 from common.attention.cross_axis import CrossAxisAttention
 from common.attention.self_attention import SelfAttention
+from tests.golden.reference import close
 from tests.golden.test_decoders import fill
-from tests.golden.test_self_attention import close, count, golden
+from tests.golden.test_self_attention import count, golden
 
 __all__ = ["golden"]
 

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from common.attention.relative_position import RelativeBias
 from common.attention.window import WindowAttention
+from tests.golden.reference import close
 from tests.golden.test_decoders import fill, linear, norm
-from tests.golden.test_self_attention import close, count, golden
+from tests.golden.test_self_attention import count, golden
 
 __all__ = ["golden"]
 
