@@ -37,6 +37,7 @@ ATTENTION = Registry(
         "criss-cross": "common.attention.criss_cross:CrissCross",
         "pooled-keys": "common.attention.pooled_keys:PooledKeys",
         "transposed": "common.attention.transposed:TransposedAttention",
+        "cross-axis": "common.attention.cross_axis:CrossAxisAttention",
         "abmil": "common.attention.bag_attention:BagAttention",
         "gated-abmil": "common.attention.bag_attention:GatedBagAttention",
         "token-pooling": "common.attention.token_pooling:TokenPooling",

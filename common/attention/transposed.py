@@ -13,7 +13,7 @@ from common.errors import ConfigError
 
 
 class HeadScale(nn.Module):
-    """Multiply each head's scores by a learnt number. Shapes: [B, heads, c, c] -> the same."""
+    """Multiply each head's scores, or queries, by a learnt number. Shapes: [B, heads, *, *] -> the same."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()

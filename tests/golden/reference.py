@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FOLDER = Path(__file__).parents[3] / "shared" / "golden"
+
+LARGEST: dict[str, float] = {}
+"""Test to the largest difference from its reference, over all outputs and maps; filled as tests run."""
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -70,9 +74,16 @@ def check(name: str, reference: Reference, tolerance: float = 1e-5) -> None:
         outputs, maps = (reference.answer or attended)(layer, *(tensors[key] for key in reference.inputs))
     expected_maps = list(load_file(folder / "attn.safetensors").values())
     for got, key in zip(outputs, meta["outputs"], strict=True):
-        torch.testing.assert_close(got, tensors[key], atol=tolerance, rtol=tolerance)
+        close(got, tensors[key], tolerance)
     for got, expected in zip(maps, expected_maps, strict=True):
-        torch.testing.assert_close(got.reshape(expected.shape), expected, atol=tolerance, rtol=tolerance)
+        close(got.reshape(expected.shape), expected, tolerance)
+
+
+def close(got: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Hold two tensors against each other, and note the largest difference of this test for the table at the end."""
+    torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+    test = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
+    LARGEST[test] = max(LARGEST.get(test, 0.0), float((got - expected).abs().max()))
 
 
 def load(layer: nn.Module, weights: Mapping[str, Tensor], reference: Reference) -> None:

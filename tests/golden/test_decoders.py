@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from common.attention.cross_attention import CrossAttention
 from common.attention.self_attention import SelfAttention
-from tests.golden.test_self_attention import close, count, golden
+from tests.golden.reference import close
+from tests.golden.test_self_attention import count, golden
 
 __all__ = ["golden"]
 

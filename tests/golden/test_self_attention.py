@@ -15,7 +15,7 @@ from common.attention.neighbourhood import around
 from common.attention.pooled_keys import PooledKeys
 from common.attention.transposed import TransposedAttention
 from common.attention.window import WindowAttention
-from tests.golden.reference import FOLDER, BatchNorm, _filled
+from tests.golden.reference import FOLDER, BatchNorm, _filled, close
 
 
 @pytest.fixture
@@ -25,10 +25,6 @@ def golden(request):
     if not (folder / "meta.json").is_file():
         pytest.skip(f"reference outputs of {request.param} are not beside the repository")
     return *_filled(folder), list(load_file(folder / "attn.safetensors").values())
-
-
-def close(got, expected):
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def count(module):
