@@ -13,17 +13,17 @@ from common.config import load_run_config
 from common.models.build import build_model
 
 KINDS = {
-    "channel-gate": ("convnet", "se", "se, eca, cse, scse, cbam: 1e-5"),
-    "spatial-gate": ("convnet", "spatial-gate", "sse, scse, cbam: 1e-5; abn, whole network: 1e-4"),
-    "attention-gate": ("convnet", "attention-gate", "two published gates: 1e-5"),
-    "feature-gate": ("convnet", "residual-attention", "residual_attention_stage3: 1e-5"),
-    "branch": ("convnet", "sk", "two published selective kernels: 1e-5"),
-    "self-attention": ("vit", "self-attention", "PyTorch's, MedKLIP, BioViL-T, PAM, criss-cross: 1e-5"),
-    "cross-attention": ("convnet", "pooled-keys", "MedViT, CDDFuse, MedKLIP: 1e-5"),
-    "window": ("convnet", "window", "Swin-Unet, two blocks, map: 1e-5"),
-    "axial": ("convnet", "axial", "Axial-DeepLab, MedT: 1e-5"),
-    "neighbourhood": ("convnet", "neighbourhood", "SASA, gathering and sums: 1e-5"),
-    "pooling": ("convnet", "abmil", "ABMIL plain and gated: 1e-5"),
+    "channel-gate": ("convnet", "se", "se, eca, cse, scse, cbam: 3.6e-7"),
+    "spatial-gate": ("convnet", "spatial-gate", "sse, scse, cbam: 4.8e-7; abn, whole network: 7.2e-6"),
+    "attention-gate": ("convnet", "attention-gate", "two published gates: 7.2e-7"),
+    "feature-gate": ("convnet", "residual-attention", "residual_attention_stage3: 0"),
+    "branch": ("convnet", "sk", "two published selective kernels: 4.3e-6"),
+    "self-attention": ("vit", "self-attention", "MedKLIP, BioViL-T, PAM, AGN, criss-cross: 1.4e-6"),
+    "cross-attention": ("convnet", "pooled-keys", "MedViT, CDDFuse, MedKLIP, MCANet: 1.2e-6"),
+    "window": ("convnet", "window", "Swin-Unet, Swin UNETR: 4.2e-7"),
+    "axial": ("convnet", "axial", "Axial-DeepLab, MedT: 3.5e-6"),
+    "neighbourhood": ("convnet", "neighbourhood", "SASA, gathering and sums: 4.8e-7"),
+    "pooling": ("convnet", "abmil", "ABMIL: 2.1e-7"),
 }
 """Kind to a body and a layer that stand for it, and what reference outputs agree (tests/golden)."""
 BARS = {"self-attention": 0.20, "cross-attention": 0.20, "window": 0.20, "axial": 0.20, "neighbourhood": 0.20}
