@@ -152,6 +152,7 @@ def _personalise(model: AttentionModel, site: Site, arrays: Arrays, keep_local: 
 def _store(site: Site) -> Store:
     if site.store is None:
         raise ConfigError(
-            "strategy 'fedbn' keeps arrays at the site and needs a folder. Set `out`, or the site's `state`."
+            "strategies 'fedbn' and 'fedattnnorm' keep arrays at the site and need a folder. Set `out`, or the site's "
+            "`state`."
         )
     return Store(site.store)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.checks import GATES
+from common.attention.linear import Share
 from common.errors import AttentionError
 
 HEAD_AXES = {"self-attention": 1, "cross-attention": 1, "neighbourhood": 1, "window": 2, "axial": 2}
@@ -13,6 +14,9 @@ HEAD_AXES = {"self-attention": 1, "cross-attention": 1, "neighbourhood": 1, "win
 
 class HeadTemperature(nn.Module):
     """Scores times e^t, t one number per head, 0 at first. A leaf module, as every layer's parameters are.
+
+    Scores that hide something (−inf, or the least finite number) stay as they are: t times −inf has no gradient, and
+    the least number times e^t, t > 0, would leave a row that sees nothing real without any weight.
 
     Shapes: scores as the kind says, heads on axis `axis` -> the same.
     """
@@ -26,7 +30,8 @@ class HeadTemperature(nn.Module):
         """Sharpen or soften the scores of each head."""
         shape = [1] * scores.ndim
         shape[self.axis] = len(self.log)
-        return self.log.exp().reshape(shape) * scores
+        hidden = scores <= torch.finfo(scores.dtype).min
+        return torch.where(hidden, scores, self.log.exp().reshape(shape) * scores.masked_fill(hidden, 0))
 
 
 class GateScale(nn.Module):
@@ -94,8 +99,8 @@ def _maker(model: nn.Module, path: str) -> str | None:
     """Find what makes the map: the last softmax or sigmoid, or the submodule itself where it is no more than that."""
     module = model.get_submodule(path)
     if not list(module.children()):
-        # An identity only lets a map be seen that was made elsewhere.
-        return None if isinstance(module, nn.Identity) or list(module.parameters()) else path
+        # An identity only lets a map be seen that was made elsewhere; a share of a sum is the same for any temperature.
+        return None if isinstance(module, nn.Identity | Share) or list(module.parameters()) else path
     found = [name for name, part in module.named_modules() if isinstance(part, nn.Softmax | nn.Sigmoid)]
     if found:
         return f"{path}.{found[-1]}"

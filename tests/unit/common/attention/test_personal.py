@@ -1,5 +1,6 @@
 """Personal parameters and the lean on anatomy: nothing changes at first, and then exactly what the formula says."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -7,18 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from common.attention import ATTENTION
 from common.attention.anatomy import AnatomyBias, at_keys, disc, lean_on_anatomy
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.personal import GateScale, HeadTemperature, personal_parameters, personalise
 from common.attention.recorder import Recorder
 from common.config import load_run_config
-from common.errors import AttentionError, ConfigError
+from common.errors import AttentionError
 from common.models.build import build_model
 from common.models.norms import norm_parameters
 
 NAMES = ("se-convnet", "vit-tiny", "cbam-resnet", "attention-unet")
-FIXED = {"abn", "linear", "criss-cross", "local-global"}
 
 
 def built(name, **changes):
@@ -46,9 +45,8 @@ def test_at_first_nothing_changes(name):
         torch.testing.assert_close(map_, others[site])
     names = personal_parameters(personal)
     assert names
-    assert set(personal.state_dict()) - set(names) >= set()
     kept = {key: value for key, value in personal.state_dict().items() if key not in names}
-    assert len(kept) == len(plain.state_dict())
+    assert list(kept) == list(plain.state_dict())
     assert all(torch.equal(left, right) for left, right in zip(kept.values(), plain.state_dict().values(), strict=True))
 
 
@@ -93,26 +91,27 @@ def test_a_map_is_that_of_scaled_scores(name):
     torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_which_layers_can_be_personal():
-    """All but those whose map is made beside their path; these say so when nothing is left."""
-    can = set()
-    for name in ATTENTION:
-        layer = ATTENTION.load(name)
-        body = "vit" if layer.takes == "tokens" else "unet" if layer.takes == "skip" else "convnet"
-        if layer.takes not in ("tokens", "features", "skip"):
-            continue
-        try:
-            model = built(body, attention=name)
-        except ConfigError:
-            continue
-        try:
-            personalise(model)
-        except AttentionError:
-            continue
-        assert torch.isfinite(model(images())).all()
-        can.add(name)
-    tried = {name for name in ATTENTION if ATTENTION.load(name).takes in ("tokens", "features", "skip")}
-    assert tried - can <= FIXED
+@pytest.mark.parametrize("change", ["personal-attention", "anatomy-bias"])
+def test_a_model_of_linear_attention_alone_is_told(change):
+    """Its map is a share of a sum: no temperature changes it, and a score that leans would turn negative."""
+    with pytest.raises(AttentionError, match=f"Set `model.{change}` to"):
+        built("vit", **{"attention": "linear", change: {"anatomy-bias": "disc"}.get(change, True)})
+
+
+@pytest.mark.parametrize("hidden", [-torch.inf, torch.finfo(torch.float32).min])
+def test_hidden_scores_stay_hidden_and_spoil_no_gradient(hidden):
+    """By hand: of [1, hidden, 0] at t = log 2 the weights are those of [2, 0], and dA₀/dt = A₀ A₂ · 2 · 1."""
+    temperature = HeadTemperature(1, 1)
+    with torch.no_grad():
+        temperature.log.fill_(math.log(2))
+    scores = torch.tensor([[[[1.0, hidden, 0.0], [hidden] * 3]]])[:, :, : 1 if hidden == -torch.inf else 2]
+    weights = temperature(scores).softmax(-1)
+    first = 1 / (1 + math.exp(-2))
+    torch.testing.assert_close(weights[0, 0, 0], torch.tensor([first, 0.0, 1 - first]))
+    if len(weights[0, 0]) == 2:  # nothing real in this row: it stays whole
+        torch.testing.assert_close(weights[0, 0, 1], torch.full((3,), 1 / 3))
+    weights[0, 0, 0, 0].backward()
+    assert temperature.log.grad.item() == pytest.approx(2 * first * (1 - first), rel=1e-5)
 
 
 def loop_gradients(model, batch):
