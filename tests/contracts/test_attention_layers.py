@@ -16,6 +16,7 @@ from common.attention.recorder import Recorder
 IMAGES, CHANNELS, OTHER = 4, 16, 24
 GRIDS = {1: (12,), 2: (8, 6), 3: (4, 6, 4)}
 FRAMES = {1: (3, 5), 2: (3, 4, 3), 3: (2, 2, 4, 2)}
+ODD = {1: (7,), 2: (7, 5), 3: (5, 3, 7)}
 CASES = [(name, dims) for name in ATTENTION for dims in ATTENTION.load(name).dims]
 
 
@@ -129,6 +130,22 @@ def test_each_map_is_what_its_site_says_and_attend_gives_it_too(layer, grid, inp
             sums = found.sum(1 if site.kind == "branch" else -1)
             torch.testing.assert_close(sums, torch.ones_like(sums), atol=2e-6, rtol=0)
         assert (found[0] - found[1]).abs().max() > 1e-5, "does not depend on the image"
+
+
+@torch.no_grad()
+def test_a_grid_of_odd_sides_does_too(case):
+    """Windows, strips, runs and halves do not divide it; both paths and the shapes of all maps must hold there."""
+    kind = ATTENTION.load(case[0])
+    grid = (3, *ODD[case[1]])[: case[1] + 1] if kind.takes == "frames" else ODD[case[1]]
+    torch.manual_seed(3)
+    layer = unsettled(kind.build(CHANNELS, grid, OTHER)).eval()
+    inputs = make_inputs(layer, grid)
+    output, *maps = layer.attend(*inputs)
+    for path in (False, True):
+        explicit(layer, path)
+        torch.testing.assert_close(layer(*inputs), output, atol=5e-6, rtol=1e-5)
+    for site, found in zip(layer.sites(grid), maps, strict=True):
+        check_values(site, value_bounds(site, check_tensor(site, found)))
 
 
 @torch.no_grad()

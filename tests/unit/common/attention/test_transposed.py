@@ -17,10 +17,14 @@ def layer():
     return layer
 
 
+@pytest.mark.parametrize("grid", [(4, 5), (3, 1, 5)])
 @torch.no_grad()
-def test_scores_are_cosines_of_channels(layer):
+def test_scores_are_cosines_of_channels(grid):
+    torch.manual_seed(0)
+    layer = TransposedAttention(8, len(grid), heads=2)
+    layer.near = nn.Identity()
     layer.scale.scale.copy_(torch.tensor([3.0, 0.5]))
-    features = torch.randn(1, 8, 4, 5)
+    features = torch.randn(1, 8, *grid)
     mixed, maps = layer.attend(features)
     parts = layer.qkv(features)[0].flatten(1)
     rows = []
@@ -30,7 +34,7 @@ def test_scores_are_cosines_of_channels(layer):
         weights = F.softmax(scale * scores, -1)
         torch.testing.assert_close(maps[0, head], weights, atol=1e-6, rtol=1e-5)
         rows.append(weights @ value)
-    expected = layer.proj(torch.cat(rows).reshape(1, 8, 4, 5))
+    expected = layer.proj(torch.cat(rows).reshape(features.shape))
     torch.testing.assert_close(mixed, expected, atol=1e-6, rtol=1e-5)
 
 
