@@ -112,7 +112,8 @@ class StrategySection(Section):
     beta2: float = Field(ge=0, lt=1, description="fedadam, fedyogi: second-moment decay")
     tau: float = Field(gt=0, le=1, description="fedadam, fedyogi: adaptivity floor")
     attention_weights: Literal["none", "robust", "fair"] = Field(
-        description="let a site whose attention is far from the others' count less (robust) or more (fair)"
+        description="let a site whose attention is far from the others' count less (robust: the minority hospital "
+        "pays) or more (fair), within half and twice what its images say"
     )
 
 
@@ -260,10 +261,12 @@ def _check_together(config: RunConfig) -> None:
             "guidance.alignment, .band and .adversary read the prior and 'attention.every' is 0, so that there is "
             "none. Set 'attention.every' to 1 or more, or these weights to 0."
         )
-    if config.strategy.attention_weights != "none" and not config.attention.every:
+    every, weights = config.attention.every, config.strategy.attention_weights
+    if weights != "none" and not 0 < every < config.rounds:
         raise ConfigError(
-            f"setting 'strategy.attention-weights' is {config.strategy.attention_weights!r} and 'attention.every' is "
-            f"0, so that nothing is measured. Set 'attention.every' to 1 or more, or the weights to 'none'."
+            f"setting 'strategy.attention-weights' is {weights!r}, 'attention.every' is {every} and 'rounds' is "
+            f"{config.rounds}, so that nothing is measured before the last weights are made. Allowed is "
+            f"0 < attention.every < rounds; set it so, or the weights to 'none'."
         )
     if config.strategy.name == "fedattnnorm" and not config.model.personal_attention:
         raise ConfigError(

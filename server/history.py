@@ -18,7 +18,8 @@ class RoundRecord:
     `evaluation` maps a site (or "(pooled)", the metric over the added sums of the source sites) to its metrics on the
     validation images; `train_loss` maps a site to its mean loss in the last local epoch; `failures` maps
     a site to a code; `health` a site to the worst value of each family of statistics (`server/health.py`), where
-    attention was measured; `alarms` a site to the families past their bound, with the statistic that shows it.
+    attention was measured; `alarms` a site to the families past their bound, with the statistic that shows it;
+    `weights` a site to the factor by which attention multiplied its weight, where it did.
     """
 
     round: int
@@ -29,6 +30,7 @@ class RoundRecord:
     measured: bool = False
     health: dict[str, dict[str, float]] = field(default_factory=dict)
     alarms: dict[str, dict[str, str]] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 class History:

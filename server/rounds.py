@@ -132,11 +132,11 @@ class RoundLoop:
         updates, refused = sound_updates(replies, checkpoint.arrays)
         failures |= refused
         self._check_quorum(len(updates), failures)
+        failures = self._pool(checkpoint, replies) | failures
         factor = self._factors(checkpoint)
         checkpoint.arrays = self.strategy.aggregate(checkpoint.arrays, weighed(updates, factor))
         checkpoint.state = self.strategy.state
         checkpoint.round = number
-        failures = self._pool(checkpoint, replies) | failures
         judged, unjudged = self._judge(checkpoint, measure=bool(every) and last)
         failures = self._pool(checkpoint, judged) | unjudged | failures
         newest: dict[str, TrainReply | EvaluateReply] = {**replies}
@@ -155,10 +155,11 @@ class RoundLoop:
             measured=measure or (bool(every) and last),
             health=health,
             alarms=alarms,
+            weights={item.site: round(factor[item.site], 6) for item in updates if item.site in factor},
         )
 
     def _factors(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Give what attention makes of each source site's weight, from the newest signatures before this round."""
+        """Give what attention makes of each source site's weight, from the newest signatures, this round's too."""
         mode = self.config.strategy.attention_weights
         known = {
             name: checkpoint.signatures[name] for name in self.exchange.names("source") if name in checkpoint.signatures

@@ -32,11 +32,12 @@ from simulations.workers import Workers
 from tests.federations import SITES, same_arrays, same_checkpoint, small_config, sorted_like, train_small
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedbn"])
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedbn", "fedattnnorm"])
 def test_workers_change_no_bit(name, tmp_path):
     runs = []
     for workers in (0, 2):
-        config = small_config(rounds=3, strategy__name=name, out=str(tmp_path / str(workers)))
+        out = str(tmp_path / str(workers))
+        config = small_config(rounds=3, strategy__name=name, out=out, model__personal_attention=name == "fedattnnorm")
         runs.append(train_small(config, workers=workers))
     (first, records), (second, again) = runs
     assert first.round == 3

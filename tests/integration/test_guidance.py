@@ -1,16 +1,24 @@
 """Guidance in a federation: each switch changes what is learnt, none changes nothing, and a run can be resumed."""
 
+import math
+
 import numpy as np
 import pytest
 
+from client.evaluation import LossSum, predict
 from client.guidance import GUIDANCE
+from client.site import MEMBERS, open_site
 from client.store import Store
+from common.arrays import load_arrays
+from common.attention.distance import add_w
 from common.attention.personal import personal_parameters
+from common.attention.schema import schema_of
 from common.errors import AggregationError, ConfigError
 from common.models.build import build_model
 from common.models.norms import norm_parameters
 from server.checkpoint import load_checkpoint
 from server.rounds import Stopped
+from server.strategies.fedavg import FedAvg
 from tests.federations import SITES, same_arrays, same_checkpoint, small_config, sorted_like, train_small
 from tests.integration.test_resume import stopping
 
@@ -93,17 +101,49 @@ def test_manners_of_attention_stay_at_the_site(tmp_path):
 
 
 def test_manners_of_attention_survive_a_stop(tmp_path):
+    """The same arrays at the server and at every site, and the same weights in the history, to the bit."""
     settings = {
         "strategy__name": "fedattnnorm",
         "model__personal_attention": True,
         "strategy__attention_weights": "fair",
     }
-    whole, _ = train_small(small_config(rounds=4, out=str(tmp_path / "whole"), **settings))
+    whole, records = train_small(small_config(rounds=4, out=str(tmp_path / "whole"), **settings))
     run, _ = stopping(small_config(rounds=4, out=str(tmp_path / "broken"), **settings), after=2)
     with pytest.raises(Stopped):
         run()
-    found, _ = train_small(small_config(rounds=4, out=str(tmp_path / "broken"), **settings))
+    found, seen = train_small(small_config(rounds=4, out=str(tmp_path / "broken"), **settings), workers=2)
     assert same_checkpoint(sorted_like(found, whole), whole)
+    assert seen == records
+    assert [len(record.weights) for record in records] == [0, 3, 3, 3]
+    for site in SITES:
+        kept = [Store(tmp_path / run_ / "sites" / site).load(4) for run_ in ("whole", "broken")]
+        assert kept[0]
+        assert same_arrays(*kept)
+
+
+def test_a_held_out_site_uses_the_averaged_manners(tmp_path):
+    """It keeps nothing; its loss is that of the global arrays. A source site's is that of its own."""
+    made = small_config(
+        rounds=2,
+        out=str(tmp_path),
+        data__held_out="lakeside",
+        strategy__name="fedattnnorm",
+        model__personal_attention=True,
+        train__learning_rate=0.05,
+    )
+    end, records = train_small(made)
+    assert not list((tmp_path / "sites" / "lakeside").glob("local-*"))
+    for member in SITES:
+        site, losses = open_site(made, {MEMBERS: member}), []
+        for own in ({}, Store(tmp_path / "sites" / member).load(2)):
+            model = build_model(made.model, 1, 1, 32, seed=0)
+            load_arrays(model, {**end.arrays, **own})
+            loss = LossSum()
+            predict([model], site.task, site.data.val, loss)
+            losses.append(loss.value / len(site.data.val))
+        seen = records[-1].evaluation[member]["loss"]
+        assert seen == pytest.approx(losses[1], rel=1e-6)
+        assert (losses[0] == losses[1]) == (member == "lakeside")
 
 
 def test_fedattnnorm_needs_a_model_that_has_something_to_keep():
@@ -111,18 +151,41 @@ def test_fedattnnorm_needs_a_model_that_has_something_to_keep():
         small_config(strategy__name="fedattnnorm")
 
 
+def far_from_the_others(checkpoint, made):
+    """One-vs-rest distances, the mean of the others taken patient by patient."""
+    schema, found = schema_of(build_model(made.model, 1, 1, 32, seed=0)), checkpoint.signatures
+    far = {}
+    for site in SITES:
+        rest = [found[name] for name in SITES if name != site]
+        mean = sum(each.total for each in rest) / sum(each.patients for each in rest)
+        far[site] = add_w(schema, found[site].mean, mean)
+    return far
+
+
 @pytest.mark.parametrize("mode", ["robust", "fair"])
-def test_weights_follow_attention_from_the_first_measurement_on(mode, tmp_path):
-    """Round 2 measures while it trains, so that round 3 is the first whose weights know of attention."""
-    made = small_config(rounds=3, strategy__attention_weights=mode)
-    plain = small_config(rounds=3)
-    ends = {}
-    for name, config_ in (("weighed", made), ("plain", plain)):
-        ends[name] = [train_small(config_.replace({"rounds": rounds}))[0] for rounds in (2, 3)]
-    assert same_arrays(ends["weighed"][0].arrays, ends["plain"][0].arrays)  # nothing was measured before round 2
-    assert not same_arrays(ends["weighed"][1].arrays, ends["plain"][1].arrays)
+def test_weights_follow_attention_from_the_first_measurement_on(mode, monkeypatch):
+    """Round 2 measures the arrays of round 1 while it trains, and is the first whose weights know of it."""
+    given, aggregate = [], FedAvg.aggregate
+    monkeypatch.setattr(FedAvg, "aggregate", lambda self, *both: (given.append(both[1]), aggregate(self, *both))[1])
+    once, _ = train_small(small_config(rounds=1))
+    plain, (_, unweighed) = train_small(small_config(rounds=2))
+    end, (first, second) = train_small(small_config(rounds=2, strategy__attention_weights=mode))
+    assert (first.weights, unweighed.weights) == ({}, {})
+    far = far_from_the_others(once, small_config())
+    near, middle, outlier = sorted(SITES, key=far.__getitem__)
+    power = {
+        site: 1 - (d / far[middle]) ** 2 if mode == "robust" else d / far[middle] / 2 - 0.5 for site, d in far.items()
+    }
+    wanted = {site: min(2.0, max(0.5, math.exp(value))) for site, value in power.items()}
+    assert second.weights == pytest.approx(wanted, abs=1e-6)
+    less, more = (outlier, near) if mode == "robust" else (near, outlier)
+    assert second.weights[less] < 1 == second.weights[middle] < second.weights[more]
+    images = {item.site: item.weight for item in given[2]}  # of the plain run
+    assert {item.site: item.weight / images[item.site] for item in given[-1]} == pytest.approx(wanted)
+    assert not same_arrays(end.arrays, plain.arrays)
 
 
-def test_weights_need_a_measurement():
-    with pytest.raises(ConfigError, match=r"'strategy.attention-weights' is 'fair' and 'attention.every' is 0"):
-        small_config(strategy__attention_weights="fair", attention__every=0)
+@pytest.mark.parametrize(("every", "rounds"), [(0, 4), (2, 2)])
+def test_weights_need_a_measurement(every, rounds):
+    with pytest.raises(ConfigError, match=rf"is 'fair', 'attention.every' is {every}.*0 < attention.every < rounds"):
+        small_config(strategy__attention_weights="fair", attention__every=every, rounds=rounds)

@@ -15,6 +15,7 @@ def record(round_, loss=0.5):
         evaluation={"a": {"loss": 0.1, "auroc": 2 / 3}, POOLED: {"loss": 1e-17}},
         failures={"c": "no-reply"},
         measured=round_ == 2,
+        weights={"a": 0.5, "bé": 2 / 3} if round_ == 2 else {},
     )
 
 
