@@ -34,8 +34,10 @@ class Explanation(Protocol):
         ...
 
 
-def refuse_misfit(explanation: Explanation, model: AttentionModel, images: Tensor) -> None:
-    """Refuse a model that does not fit, and images that are not [B, C, H, W].
+def refuse_misfit(
+    explanation: Explanation, model: AttentionModel, images: Tensor, targets: Tensor | None = None
+) -> None:
+    """Refuse a model that does not fit, images that are not [B, C, H, W], and what cannot be their targets.
 
     Raises:
         AttentionError: As said.
@@ -46,13 +48,34 @@ def refuse_misfit(explanation: Explanation, model: AttentionModel, images: Tenso
         raise AttentionError(
             f"images have shape {tuple(images.shape)}. Explanations are drawn on [B, C, H, W]; cut volumes into slices."
         )
+    if targets is not None and (targets.dtype != torch.int64 or targets.shape != images.shape[:1]):
+        raise AttentionError(
+            f"targets are {str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)} for "
+            f"{len(images)} images. Allowed is one class per image, as int64; leave them out to explain what the model "
+            f"says."
+        )
 
 
 @contextmanager
 def asking(model: AttentionModel) -> Iterator[None]:
     """Put every submodule in eval mode and let gradients flow; afterwards each has its own mode back."""
-    with evaluating(model), torch.enable_grad():
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def asked(images: Tensor) -> Tensor:
+    """Give images from which gradients flow, even where every weight is frozen; made inside `asking`."""
+    return images.detach().clone().requires_grad_()  # a clone: tensors of inference mode enter no graph
+
+
+@contextmanager
+def heeding(model: AttentionModel, targets: Tensor | None) -> Iterator[None]:
+    """Refuse targets that are no classes of the model as soon as it answers, for maps that know no class."""
+    hook = model.register_forward_hook(lambda module, inputs, logits: check_targets(logits, targets))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def answers(logits: Tensor, targets: Tensor | None) -> Tensor:
@@ -98,7 +121,7 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 def check_targets(logits: Tensor, targets: Tensor | None) -> None:
-    """Refuse targets that are not one class per image.
+    """Refuse targets [B] that are not one class per image.
 
     Raises:
         AttentionError: As said.

@@ -6,7 +6,7 @@ from torch import Tensor
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.checks import GATES
 from common.attention.maps import attention_maps, has_place
-from common.explanations.base import finished, refuse_misfit
+from common.explanations.base import finished, heeding, refuse_misfit
 
 
 class Gates:
@@ -26,8 +26,8 @@ class Gates:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Draw the mean of the gates; `targets` change nothing."""
-        refuse_misfit(self, model, images)
-        with torch.no_grad():
+        refuse_misfit(self, model, images, targets)
+        with torch.no_grad(), heeding(model, targets):
             maps = attention_maps(model, images)
         return finished(torch.stack([maps[site.name] for site in _placed(model)]).mean(0), images)
 

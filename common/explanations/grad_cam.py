@@ -1,15 +1,16 @@
 """Grad-CAM: features of the last place-keeping layer, weighed by how they move the answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from common.attention.base import AttentionModel, Grid
+from common.attention.base import AttentionLayer, AttentionModel, Grid
 from common.errors import AttentionError
-from common.explanations.base import answers, asking, finished, refuse_misfit
+from common.explanations.base import answers, asked, asking, finished, refuse_misfit
 
 TOKENS = ("self-attention", "window", "axial", "neighbourhood")
 """Kinds whose grid is that of the tokens."""
@@ -18,8 +19,9 @@ TOKENS = ("self-attention", "window", "axial", "neighbourhood")
 class GradCam:
     """ReLU(Σ_c w_c F_c), w_c the mean of the answer's gradient over places, at the last features that keep places.
 
-    Features are the last output [B, C, h, w] of any submodule, gates left out, or, where the model works on tokens, the
-    last LayerNorm whose patches the answer depends on (that before the last attention). One forward and one backward.
+    Features are the last output [B, C, h, w] of any submodule, or, where the model works on tokens, the last LayerNorm
+    whose patches the answer depends on (with a class token that before the last attention). Gates, and what goes on
+    inside an attention layer, are no features. One forward and one backward.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", eq. 1-2.
     """
@@ -30,33 +32,48 @@ class GradCam:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Draw the class activation map."""
-        refuse_misfit(self, model, images)
+        refuse_misfit(self, model, images, targets)
         return finished(weighed_features(model, images, targets), images)
 
 
 def weighed_features(model: AttentionModel, images: Tensor, targets: Tensor | None) -> Tensor:
-    """Give the map on the features' own grid, [B, h, w] ≥ 0; all zero where nothing speaks for the answer.
+    """Give the map, resized to the images; all zero where nothing speaks for the answer.
+
+    Each image has its own last features: those that its answer depends on. So no other image changes its map.
+
+    Shapes: images [B, C, H, W] -> float32 [B, H, W] ≥ 0.
 
     Raises:
         AttentionError: No submodule keeps places.
     """
     with asking(model), _placed(model) as placed:
-        logits = model(images.detach().requires_grad_())
+        logits = model(asked(images))
         found = [(output, grid) for output, grid in placed if output is not logits and output.requires_grad]
         score = answers(logits, targets)
         outputs = [output for output, _ in found]
-        grads = torch.autograd.grad(score.sum(), outputs, allow_unused=True) if outputs else ()
-    for (output, grid), grad in zip(reversed(found), reversed(grads), strict=True):
-        features, moves = _laid(output, grid), None if grad is None else _laid(grad, grid)
-        if moves is not None and bool(moves.any()):
-            weights = moves.mean((2, 3), keepdim=True)
-            return (weights * features).sum(1).detach().float().clamp_min(0)
+        grads: Sequence[Tensor | None] = torch.autograd.grad(score.sum(), outputs, allow_unused=True) if outputs else ()
     if not found:
         raise AttentionError(
             f"{type(model).__name__} has no features that keep places. Explanation 'grad-cam' reads [B, C, h, w], or "
             f"tokens behind a LayerNorm; use larger images or another explanation."
         )
-    return images.new_zeros(len(images), *images.shape[2:])
+    maps = images.new_zeros(len(images), *images.shape[2:], dtype=torch.float32)
+    waiting = torch.ones(len(images), dtype=torch.bool, device=images.device)
+    for (output, grid), grad in zip(reversed(found), reversed(grads), strict=True):
+        if grad is None:
+            continue
+        moves = _laid(grad, grid)
+        settled = waiting & moves.flatten(1).any(1)
+        if bool(settled.any()):
+            maps = torch.where(settled[:, None, None], _activation(_laid(output, grid), moves, maps.shape[1:]), maps)
+            waiting = waiting & ~settled
+    return maps
+
+
+def _activation(features: Tensor, moves: Tensor, size: torch.Size) -> Tensor:
+    """Give ReLU(Σ_c w_c F_c) at a size. Shapes: features and gradient [B, C, h, w] -> [B, *size]."""
+    coarse = (moves.mean((2, 3), keepdim=True) * features).sum(1).detach().float().clamp_min(0)
+    return F.interpolate(coarse[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _laid(tensor: Tensor, grid: Grid | None) -> Tensor:
@@ -69,10 +86,12 @@ def _laid(tensor: Tensor, grid: Grid | None) -> Tensor:
 
 @contextmanager
 def _placed(model: AttentionModel) -> Iterator[list[tuple[Tensor, Grid | None]]]:
-    """Keep, in the order in which they come, the outputs that keep places; with the grid where they are tokens."""
+    """Keep, in the order in which they come, the outputs that keep places; with the grid where they are tokens.
+
+    Tokens lie on the grid of a site, or of the features that they were made of.
+    """
     kept: list[tuple[Tensor, Grid | None]] = []
-    maps = tuple(site.module for site in model.attention_sites)
-    grids = {site.grid for site in model.attention_sites if site.kind in TOKENS and len(site.grid or ()) == 2}
+    known = {site.grid for site in model.attention_sites if site.kind in TOKENS and len(site.grid or ()) == 2}
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
@@ -80,16 +99,25 @@ def _placed(model: AttentionModel) -> Iterator[list[tuple[Tensor, Grid | None]]]
         if output.ndim == 4 and output.shape[1] > 1 and output.shape[2] * output.shape[3] > 1:
             kept.append((output, None))
         elif output.ndim == 3 and isinstance(module, nn.LayerNorm):
+            grids = [*known, *(tuple(other.shape[2:]) for other, grid in kept if grid is None)]
             fitting = [grid for grid in grids if grid and output.shape[1] - grid[0] * grid[1] in (0, 1)]
             kept.extend((output, grid) for grid in fitting[:1])
 
     with ExitStack() as stack:
-        for path, module in model.named_modules():
-            if path and not any(_inside(path, site) for site in maps):
-                stack.callback(module.register_forward_hook(keep).remove)
+        for module in _outside(model):
+            stack.callback(module.register_forward_hook(keep).remove)
         yield kept
 
 
-def _inside(path: str, site: str) -> bool:
-    """Say whether a submodule is a gate itself or part of one."""
-    return path == site or path.startswith(f"{site}.")
+def _outside(model: AttentionModel) -> list[nn.Module]:
+    """Give the submodules whose output may be features: none inside a gate or an attention layer."""
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, AttentionLayer)}
+    closed = [site.module for site in model.attention_sites]
+    closed += [path for path, layer in layers.items() if layer.takes not in ("features", "skip")]
+    return [
+        module
+        for path, module in model.named_modules()
+        if path
+        and not any(path == other or path.startswith(f"{other}.") for other in closed)
+        and not any(path.startswith(f"{layer}.") for layer in layers)
+    ]

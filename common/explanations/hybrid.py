@@ -33,7 +33,7 @@ class Hybrid:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Combine both."""
-        refuse_misfit(self, model, images)
+        refuse_misfit(self, model, images, targets)
         attention = _attention(model)
         if attention is None:
             raise AttentionError(self.fits(model))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionModel, AttentionSite
 from common.attention.maps import attention_maps, has_place
-from common.explanations.base import finished, refuse_misfit
+from common.explanations.base import finished, heeding, refuse_misfit
 
 LOOKING = ("self-attention", "window", "axial", "cross-attention", "neighbourhood")
 
@@ -27,10 +27,10 @@ class Raw:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Draw the last layer's attention; `targets` change nothing."""
-        refuse_misfit(self, model, images)
+        refuse_misfit(self, model, images, targets)
         site = _last(model)
         assert site is not None
-        with torch.no_grad():
+        with torch.no_grad(), heeding(model, targets):
             return finished(attention_maps(model, images)[site.name], images)
 
 

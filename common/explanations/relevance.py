@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionModel
 from common.attention.recorder import Recorder
-from common.explanations.base import answers, asking, chain, finished, on_grid, refuse_misfit, start_row
+from common.explanations.base import answers, asked, asking, chain, finished, on_grid, refuse_misfit, start_row
 from common.explanations.rollout import misfit
 
 
@@ -27,10 +27,10 @@ class Relevance:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Follow what speaks for the answer from the last layer to the image."""
-        refuse_misfit(self, model, images)
+        refuse_misfit(self, model, images, targets)
         sites = chain(model)
         with asking(model), Recorder(model, sites) as recorder:
-            score = answers(model(images.detach().requires_grad_()), targets)
+            score = answers(model(asked(images)), targets)
             rows = list(recorder.take().values())
             grads = torch.autograd.grad(score.sum(), rows, allow_unused=True)
         weighed = [weighed_rows(row, grad) for row, grad in zip(rows, grads, strict=True)]

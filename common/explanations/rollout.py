@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.attention.base import AttentionModel
 from common.attention.recorder import Recorder
-from common.explanations.base import asking, chain, finished, on_grid, refuse_misfit, start_row
+from common.explanations.base import asking, chain, check_targets, finished, on_grid, refuse_misfit, start_row
 
 
 class Rollout:
@@ -24,10 +24,10 @@ class Rollout:
 
     def __call__(self, model: AttentionModel, images: Tensor, targets: Tensor | None = None) -> Tensor:
         """Follow attention from the last layer to the image; `targets` change nothing."""
-        refuse_misfit(self, model, images)
+        refuse_misfit(self, model, images, targets)
         sites = chain(model)
         with asking(model), torch.no_grad(), Recorder(model, sites) as recorder:
-            model(images)
+            check_targets(model(images), targets)
             rows = list(recorder.take().values())
         return finished(on_grid(sites[0], rollout_row(rows, start_row(sites[0], rows[0]))), images)
 

@@ -19,19 +19,32 @@ BODIES = {
     "convnet without": ("convnet", "none"),
     "convnet eca": ("convnet", "eca"),
     "convnet sk": ("convnet", "sk"),
+    "convnet bags": ("convnet", "token-pooling"),
     "convnet non-local": ("convnet", "non-local"),
     "vit window": ("vit", "window"),
     "vit relative": ("vit", "relative-position"),
     "vit axial": ("vit", "axial"),
+    "vit without": ("vit", "none"),
+    "vit pairs": ("vit", "cross-attention"),
+    "vit neighbourhood": ("vit", "neighbourhood"),
+    "vit top-k": ("vit", "top-k"),
     "unet": ("unet", "scse"),
 }
 FITTING = {
-    "raw": {"vit-tiny", "vit window", "vit relative", "vit axial", "convnet non-local"},
-    "rollout": {"vit-tiny", "vit relative"},
-    "relevance": {"vit-tiny", "vit relative"},
+    "raw": {
+        "vit-tiny",
+        "vit window",
+        "vit relative",
+        "vit axial",
+        "vit neighbourhood",
+        "vit top-k",
+        "convnet non-local",
+    },
+    "rollout": {"vit-tiny", "vit relative", "vit top-k"},
+    "relevance": {"vit-tiny", "vit relative", "vit top-k"},
     "gates": {"se-convnet", "cbam-resnet", "attention-unet", "convnet eca", "unet"},
     "grad-cam": set(BODIES),
-    "hybrid": set(BODIES) - {"convnet without", "convnet sk"},
+    "hybrid": set(BODIES) - {"convnet without", "convnet sk", "convnet bags", "vit without", "vit pairs"},
 }
 
 
@@ -83,16 +96,30 @@ def test_it_keeps_its_promises(explained):
 
 def test_the_model_is_left_as_it_was(explained):
     explain, model = explained
-    model = deepcopy(model).train()
-    next(model.modules()).training = True
+    model, asked, calls = deepcopy(model), images(), []
+    for place, module in enumerate(model.modules()):
+        module.training = place % 2 == 0
+    for place, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(place % 3 > 0)
+        parameter.grad = torch.full_like(parameter, place)
+    model.register_forward_hook(lambda *inputs: calls.append(1))
+    explicit = [getattr(module, "explicit", None) for module in model.modules()]
     before = {key: value.copy() for key, value in model_arrays(model).items()}
     with torch.no_grad():
-        explain(model, images())
+        explain(model, asked, torch.tensor([0, 1, 2]))
         assert not torch.is_grad_enabled()
-    assert all(module.training for module in model.modules())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert calls
+    assert [module.training for module in model.modules()] == [
+        place % 2 == 0 for place in range(len(list(model.modules())))
+    ]
+    for place, parameter in enumerate(model.parameters()):
+        assert parameter.requires_grad == (place % 3 > 0)
+        assert torch.equal(parameter.grad, torch.full_like(parameter, place))
+    assert [getattr(module, "explicit", None) for module in model.modules()] == explicit
+    assert sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()) == 1
     assert all(np.array_equal(value, model_arrays(model)[key]) for key, value in before.items())
+    assert torch.equal(asked, images())
+    assert not asked.requires_grad
 
 
 def test_one_by_one_is_as_together_and_twice_the_same(explained):
@@ -109,11 +136,19 @@ def test_frozen_weights_are_explained_alike(explained):
     torch.testing.assert_close(explain(frozen, images()), explain(model, images()))
 
 
-@pytest.mark.parametrize("targets", [torch.tensor([0, 1]), torch.tensor([0, 1, 3]), torch.tensor([-1, 0, 0])])
-def test_targets_that_are_no_classes_are_refused(targets):
-    explain, model = EXPLANATIONS.load("grad-cam")(), build("se-convnet")
-    with pytest.raises(AttentionError, match="one class per image, 0 to 2"):
-        explain(model, images(), targets)
+def test_where_gradients_are_off_it_says_the_same(explained):
+    explain, model = explained
+    with torch.inference_mode():
+        found = explain(model, images())
+    torch.testing.assert_close(found, explain(model, images()))
+
+
+@pytest.mark.parametrize("targets", [[0, 1], [0, 1, 3], [-1, 0, 0], [[0, 1, 2]], [0.0, 1.0, 2.0], [True, False, True]])
+def test_targets_that_are_no_classes_are_refused(explained, targets):
+    explain, model = explained
+    with pytest.raises(AttentionError, match="one class per image"):
+        explain(model, images(), torch.tensor(targets))
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_volumes_are_refused(explained):

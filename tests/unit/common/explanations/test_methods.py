@@ -30,6 +30,10 @@ def images(count=2):
     return torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+def enlarged(maps):
+    return F.interpolate(maps[:, None], size=(32, 32), mode="bilinear")[:, 0]
+
+
 def rows(layers, seed=0):
     random = torch.Generator().manual_seed(seed)
     return [torch.rand(2, 3, 5, 5, generator=random).softmax(-1) for _ in range(layers)]
@@ -43,6 +47,15 @@ def test_the_row_trick_is_the_full_product(layers):
         start = F.one_hot(torch.tensor([place, place]), 5).float()
         torch.testing.assert_close(rollout_row(maps, start), full[:, place])
     torch.testing.assert_close(rollout_row(maps, torch.full((2, 5), 0.2)), full.mean(1))
+
+
+def test_rollout_brings_each_row_to_a_sum_of_one():
+    """A factor for each query, as rounding leaves it, changes nothing; one for each key would."""
+    maps, factors = rows(3), torch.tensor([0.5, 2.0, 1.0, 3.0, 0.1])
+    start = F.one_hot(torch.tensor([0, 3]), 5).float()
+    torch.testing.assert_close(
+        rollout_row([layer * factors[:, None] for layer in maps], start), rollout_row(maps, start)
+    )
 
 
 @pytest.mark.parametrize("layers", [1, 4])
@@ -119,7 +132,60 @@ def test_grad_cam_reads_the_patches_before_the_last_attention():
     (grad,) = torch.autograd.grad(score.sum(), kept["tokens"])
     patches, moves = kept["tokens"][:, 1:].detach(), grad[:, 1:]
     wanted = (moves.mean(1, keepdim=True) * patches).sum(2).clamp_min(0).reshape(2, 8, 8)
-    torch.testing.assert_close(weighed_features(model, images(), None), wanted)
+    torch.testing.assert_close(weighed_features(model, images(), None), enlarged(wanted))
+
+
+PLACES = [
+    ("convnet", "token-pooling", "stage3", (4, 4)),
+    ("convnet", "window", "stage3", (4, 4)),
+    ("resnet-ws", "token-pooling", "blocks", (4, 4)),
+    ("vit", "none", "norm", (8, 8)),
+    ("vit", "cross-attention", "norm", (8, 8)),
+    ("vit", "se", "norm", (8, 8)),
+    ("unet", "axial", "up1", (32, 32)),
+]
+
+
+@pytest.mark.parametrize(("name", "attention", "last", "grid"), PLACES)
+def test_grad_cam_reads_the_last_features_and_nothing_inside_attention(name, attention, last, grid):
+    """Groups [B, G, n, D] of a bag look like features and are none; patches are read after the last block."""
+    model, kept = built(name, 3, **{"model.attention": attention}), {}
+    hook = model.get_submodule(last).register_forward_hook(lambda module, inputs, output: kept.update(found=output))
+    targets = torch.tensor([0, 2])
+    score = answers(model.eval()(images()), targets)
+    hook.remove()
+    (grad,) = torch.autograd.grad(score.sum(), kept["found"])
+    if kept["found"].ndim == 3:
+        features, moves = (each.transpose(1, 2).unflatten(2, grid) for each in (kept["found"], grad))
+    else:
+        features, moves = kept["found"], grad
+    assert features.shape[2:] == grid
+    wanted = torch.einsum("bc,bchw->bhw", moves.mean((2, 3)), features).clamp_min(0).detach()
+    torch.testing.assert_close(weighed_features(model, images(), targets), enlarged(wanted))
+
+
+class TwoRoads(AttentionModel):
+    """The answer is mean early² + mean late⁺, late = early: on dark images the second road is dead."""
+
+    def __init__(self):
+        super().__init__()
+        self.early, self.late = nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
+        with torch.no_grad():
+            self.early.weight.fill_(1)
+            self.late.weight.copy_(torch.eye(2)[:, :, None, None])
+
+    def forward(self, images):
+        early = self.early(images)
+        return (early.square() + self.late(early).relu()).mean((1, 2, 3))[:, None]
+
+
+def test_no_other_image_decides_which_features_are_read():
+    """Both channels are x. Late moves the answer by 1 / 2hw each, so x / hw; where it is dead, early by 2x / 2hw."""
+    bright = images(1).abs() + 0.1
+    mixed, targets = torch.cat([bright, -bright]), torch.tensor([1, 1])
+    found = weighed_features(TwoRoads(), mixed, targets)
+    torch.testing.assert_close(found[0], bright[0, 0] / 1024)
+    torch.testing.assert_close(found[1], 2 * bright.mean() * bright[0, 0] / 1024)
 
 
 def test_gates_are_the_mean_of_the_maps_that_overlays_show():
@@ -143,7 +209,7 @@ def test_rollout_of_the_transformer_is_the_full_product():
     size = layers[0].shape[-1]
     full = reduce(lambda done, layer: (0.5 * layer.mean(1) + 0.5 * torch.eye(size)) @ done, layers, torch.eye(size))
     coarse = on_grid(model.attention_sites[0], full[:, 0])
-    large = F.interpolate(coarse[:, None], size=(32, 32), mode="bilinear")[:, 0]
+    large = enlarged(coarse)
     torch.testing.assert_close(
         Rollout()(model, images()), large / large.sum((1, 2), keepdim=True), rtol=1e-3, atol=1e-7
     )
@@ -173,6 +239,59 @@ def test_a_model_that_looks_through_a_hole_is_found_out(explain):
         nn.init.constant_(model.head.weight, 1.0)
     maps = explain(model, images(), torch.ones(2, dtype=torch.long))
     assert bool((maps[:, :17, :17].sum((1, 2)) > 0.95).all())
+
+
+class OnePatch(AttentionModel):
+    """Two layers over 4 x 4 patches: the class token looks at one patch, every patch at itself; two heads alike."""
+
+    def __init__(self, patch):
+        super().__init__()
+        self.first, self.second = nn.Softmax(-1), nn.Softmax(-1)
+        scores = 8 * torch.eye(17)
+        scores[0] = 8 * F.one_hot(torch.tensor(1 + patch), 17)
+        self.scores = nn.Parameter(scores)
+        self.attention_sites = tuple(
+            AttentionSite(name, "self-attention", name, grid=(4, 4), cls=True) for name in ("first", "second")
+        )
+
+    def forward(self, images):
+        tokens = F.pad(F.avg_pool2d(images, 8).flatten(1), (1, 0))
+        for layer in (self.first, self.second):
+            attention = layer(self.scores.expand(len(images), 2, 17, 17))
+            tokens = tokens + torch.einsum("bhij,bj->bi", attention, tokens) / 2
+        return tokens[:, :1]
+
+
+@pytest.mark.parametrize("explain", [Raw(), Rollout(), Relevance()], ids=["raw", "rollout", "relevance"])
+@pytest.mark.parametrize("patch", [0, 6, 15])
+def test_a_model_that_looks_at_one_patch_is_found_out(explain, patch):
+    bright = images().abs() + 0.5  # the same everywhere, so that nothing but attention can tell
+    maps = explain(OnePatch(patch), bright, torch.ones(2, dtype=torch.long))
+    across = F.avg_pool2d(maps[:, None], 8).flatten(1)
+    assert across.argmax(1).tolist() == [patch] * 2
+    best, second = across.topk(2, 1).values.T
+    assert bool((best > 3 * second).all())
+
+
+def test_relevance_of_class_0_is_that_of_the_dark_image_for_class_1():
+    """The answer is linear in the pixels: -logit(x) = logit(-x), so the maps must be the same."""
+    model, zeros = OnePatch(6), torch.zeros(2, dtype=torch.long)
+    torch.testing.assert_close(Relevance()(model, images(), zeros), Relevance()(model, -images(), zeros + 1))
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (8, 20), (24, 24)])
+def test_grad_cam_peaks_at_the_spot_that_a_linear_model_likes(corner):
+    model = Linear()
+    with torch.no_grad():
+        model.filters.weight.copy_(torch.tensor([1.0, -1.0])[:, None, None, None])
+        model.filters.bias.zero_()
+        model.head.weight.copy_(torch.tensor([[2.0, -1.0]]))
+    dark = torch.full((1, 1, 32, 32), -1.0)
+    dark[:, :, corner[0] : corner[0] + 6, corner[1] : corner[1] + 6] = 1
+    found = GradCam()(model, dark, torch.tensor([1]))
+    torch.testing.assert_close(found, (dark[:, 0] > 0).float() / 36)
+    against = GradCam()(model, dark, torch.tensor([0]))
+    torch.testing.assert_close(against, (dark[:, 0] < 0).float() / (32 * 32 - 36))
 
 
 def test_hybrid_is_high_only_where_both_are():
