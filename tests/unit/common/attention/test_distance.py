@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
@@ -149,6 +149,7 @@ def test_maps_of_volumes_equal_optimal_transport_on_the_octree(p, q):
     cost = np.array([[octree_path(x, y) for y in cells] for x in cells])
     margins = np.concatenate([np.kron(np.eye(32), np.ones(32)), np.kron(np.ones(32), np.eye(32))])
     found = linprog(cost.ravel(), A_eq=margins[:-1], b_eq=np.concatenate([p, q])[:-1])
+    assume(found.success)  # margins that differ in their last bits can look infeasible to the solver
     assert map_distance(p, q, (2, 4, 4)) == pytest.approx(found.fun / 1.5, abs=1e-6)
 
 
