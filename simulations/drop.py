@@ -13,9 +13,10 @@ from common.metrics import METRICS
 from common.metrics.base import Classified, Predictions
 from common.seeds import derive
 from common.shift.dyads import Dyad, relate
+from simulations.finished import Step
 from simulations.judging import Case, Court
 from simulations.protocols import PROTOCOLS, local
-from simulations.shift import Step, average, open_run
+from simulations.shift import average, open_run
 from simulations.shift_rows import DISTANCES, ruler_of, schema_for, site_rows
 
 Row = dict[str, Any]

@@ -7,9 +7,9 @@ from pathlib import Path
 from common.errors import ConfigError, UnknownNameError
 from common.explanations import EXPLANATIONS
 from simulations.explain_site import Found, Row, SiteAtlas, SiteExplainer
+from simulations.finished import Step
 from simulations.judging import Case, open_court
 from simulations.results import FEDERATED
-from simulations.shift import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,9 +20,9 @@ from common.explanations.sanity import attention_matters, cascade
 from common.explanations.stability import stability
 from common.seeds import derive
 from common.tasks.base import Task
+from simulations.finished import Step
 from simulations.gallery import choose_cases, picture, said
 from simulations.judging import Court
-from simulations.shift import Step
 
 Row = dict[str, Any]
 Maps = NDArray[np.float32]

@@ -1,11 +1,15 @@
 """Opens a finished run to ask more of it: its results and the settings that they came from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import RunFolderError
 from simulations.experiment import Experiment
 from simulations.results import Results, load_results
 from simulations.run_folder import read_settings
+
+Step = Callable[[str], None]
+"""Told what a study is about to do, in words for the person who waits."""
 
 
 def open_finished(run: Path) -> tuple[Results, Experiment]:

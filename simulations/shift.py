@@ -1,6 +1,6 @@
 """Shift of attention between the sites of a finished run: how far apart, whether by chance, and what moved."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,14 +16,13 @@ from common.errors import DataError
 from common.seeds import derive
 from common.shift.nulls import permutation_test
 from simulations.experiment import Experiment
+from simulations.finished import Step
 from simulations.judging import Case, Court, open_court
 from simulations.results import FEDERATED, Results
 from simulations.shift_rows import SiteRows, detailed_schema, ruler_of, schema_for, site_rows
 from simulations.shift_watch import watch_sites
 
 Row = dict[str, Any]
-Step = Callable[[str], None]
-"""Told what is being done, before it is."""
 HEADED = ("head_ent", "head_dist")
 """Blocks with an entry for every head."""
 

@@ -19,7 +19,7 @@ class Masks:
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, known: Known) -> None:
-        pass
+        """Need nothing of what is known: the masks come with the batch."""
 
     def __call__(self, seen: Seen) -> Tensor:
         """Give the loss per image, [B]; an image without a mask or with an empty one has none."""

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from common.explanations.agreement import check_maps
-from common.explanations.patients import orders
+from common.seeds import generator
 
 STEPS = 20
 """Five per cent of the pixels at a time."""
@@ -104,3 +104,8 @@ def fill(images: Tensor, filler: Filler) -> Tensor:
     sigma = BLUR * max(images.shape[2:])
     blurred = gaussian_filter(images.cpu().numpy(), sigma=(0, 0, sigma, sigma), mode="nearest")
     return torch.from_numpy(blurred).to(images)
+
+
+def orders(count: int, size: int, seed: int, name: str) -> NDArray[np.int64]:
+    """Draw a random order of `size` places for each of `count` images. [count, size]."""
+    return generator(seed, name).permuted(np.tile(np.arange(size), (count, 1)), axis=1)

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.metrics.bootstrap import interval, resample_weights
-from common.seeds import generator
 
 RESAMPLES = 1000
 
@@ -36,8 +35,3 @@ def patient_means(
     names, index = np.unique(patients[known], return_inverse=True)
     sums = np.bincount(index, values[known], minlength=len(names))
     return sums / np.bincount(index, minlength=len(names)), names
-
-
-def orders(count: int, size: int, seed: int, name: str) -> NDArray[np.int64]:
-    """Draw a random order of `size` places for each of `count` images. [count, size]."""
-    return generator(seed, name).permuted(np.tile(np.arange(size), (count, 1)), axis=1)

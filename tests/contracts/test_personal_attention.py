@@ -14,16 +14,17 @@ from common.attention.recorder import Recorder
 from tests.contracts.test_attention_layers import (
     CASES,
     CHANNELS,
-    FRAMES,
-    GRIDS,
     IMAGES,
     OTHER,
     Model,
+    grid,
     loop,
     make_inputs,
     mask_of,
     unsettled,
 )
+
+__all__ = ["grid"]  # a fixture
 
 WITHOUT = {"linear"}
 """A map that is a share of a sum is the same at any temperature."""
@@ -40,11 +41,6 @@ def label(case):
 @pytest.fixture(params=[case for case in CASES if case[0] not in WITHOUT], ids=label)
 def case(request):
     return request.param
-
-
-@pytest.fixture
-def grid(case):
-    return (FRAMES if ATTENTION.load(case[0]).takes == "frames" else GRIDS)[case[1]]
 
 
 @pytest.fixture
