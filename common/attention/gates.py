@@ -103,12 +103,16 @@ class FeatureGates(SpatialGates):
 
     def __init__(self, tensor: Tensor, site: AttentionSite) -> None:
         super().__init__(tensor.float().mean(1, keepdim=True), site)
-        self.channels = ChannelGates(tensor.float().flatten(2).mean(2), site)
-        self._all = tensor.float().clamp(0, 1).flatten(1)
+        self._tensor, self._site = tensor, site
+
+    @cached_property
+    def channels(self) -> ChannelGates:
+        """Each channel's mean gate."""
+        return ChannelGates(self._tensor.float().flatten(2).mean(2), self._site)
 
     def gate_hist(self) -> Tensor:
         """Histogram over channels and positions, [B, 8]."""
-        return soft_histogram(self._all, 8)
+        return soft_histogram(self._tensor.float().clamp(0, 1).flatten(1), 8)
 
     def gate_prof(self) -> Tensor:
         """Means of 16 groups of neighbouring channels, [B, 16]."""
