@@ -10,22 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from common.config_checks import check_together
 from common.errors import ConfigError, nearest
+from common.protection import PrivacySection, SecureAggregationSection
+from common.section import Section, kebab
 
 Scalar = bool | int | float | str
 HERE = Path(__file__).parent
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Section(BaseModel):
-    """A frozen group of settings; keys are written in kebab-case."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_kebab, populate_by_name=True, strict=False)
 
 
 class DataSection(Section):
@@ -162,12 +155,6 @@ class GuidanceSection(Section):
         return max(self.alignment, self.band, self.adversary) > 0
 
 
-class PrivacySection(Section):
-    """What protects the patients."""
-
-    mechanism: Literal["none"] = Field(description="privacy mechanism; none protects nothing and is said aloud")
-
-
 class RunConfig(Section):
     """Everything that determines one training."""
 
@@ -183,6 +170,7 @@ class RunConfig(Section):
     attention: AttentionSection
     guidance: GuidanceSection
     privacy: PrivacySection
+    secure_aggregation: SecureAggregationSection
 
     def flat(self) -> dict[str, Scalar]:
         """Give dotted kebab-case keys and scalar values, as Flower carries them."""
@@ -250,29 +238,8 @@ def run_config(values: Mapping[str, Any]) -> RunConfig:
         config = RunConfig.model_validate(nest(values))
     except ValidationError as error:
         raise ConfigError("\n".join(_say(problem) for problem in error.errors())) from None
-    _check_together(config)
+    check_together(config)
     return config
-
-
-def _check_together(config: RunConfig) -> None:
-    """Refuse settings that only make sense together."""
-    if config.guidance.needs_prior and not config.attention.every:
-        raise ConfigError(
-            "guidance.alignment, .band and .adversary read the prior and 'attention.every' is 0, so that there is "
-            "none. Set 'attention.every' to 1 or more, or these weights to 0."
-        )
-    every, weights = config.attention.every, config.strategy.attention_weights
-    if weights != "none" and not 0 < every < config.rounds:
-        raise ConfigError(
-            f"setting 'strategy.attention-weights' is {weights!r}, 'attention.every' is {every} and 'rounds' is "
-            f"{config.rounds}, so that nothing is measured before the last weights are made. Allowed is "
-            f"0 < attention.every < rounds; set it so, or the weights to 'none'."
-        )
-    if config.strategy.name == "fedattnnorm" and not config.model.personal_attention:
-        raise ConfigError(
-            "strategy 'fedattnnorm' keeps temperatures and gate scales at the sites and 'model.personal-attention' is "
-            "false, so that the model has none. Set it to true, or take 'fedbn'."
-        )
 
 
 def load_run_config(changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -281,7 +248,7 @@ def load_run_config(changes: Mapping[str, Any] | None = None) -> RunConfig:
 
 
 def _say(problem: Any) -> str:
-    key = ".".join(_kebab(str(part)) for part in problem["loc"])
+    key = ".".join(kebab(str(part)) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"setting {key!r} is missing. Give it a value."
     allowed = problem["msg"][0].lower() + problem["msg"][1:]

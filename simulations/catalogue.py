@@ -89,7 +89,7 @@ def _section(key: str) -> tuple[type[BaseModel], str]:
     section: type[BaseModel] = RunConfig
     *parents, leaf = key.split(".")
     for parent in parents:
-        found = section.model_fields[parent].annotation
+        found = section.model_fields[parent.replace("-", "_")].annotation
         assert isinstance(found, type)
         section = found
     return section, leaf
@@ -98,7 +98,7 @@ def _section(key: str) -> tuple[type[BaseModel], str]:
 def _allowed(section: type[BaseModel], name: str) -> str:
     schema = section.model_json_schema(by_alias=False)["properties"][name]
     if "enum" in schema:
-        return ", ".join(schema["enum"])
+        return ", ".join(map(str, schema["enum"]))
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<", "pattern": "like"}
     bounds = [
         f"{sign} {schema[key]:g}" if key != "pattern" else f"like {schema[key]}"

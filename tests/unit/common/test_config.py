@@ -143,7 +143,7 @@ def test_a_wrong_type_is_refused_with_key_and_value(key, value):
         ("data.orientation", "upside-down"),
         ("data.partition", "random"),
         ("data.image-size", 4096),
-        ("privacy.mechanism", "gaussian"),
+        ("privacy.mechanism", "laplacian"),
     ],
 )
 def test_out_of_range_is_refused_with_key_and_value(key, value):
@@ -208,11 +208,17 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
         "guidance.region": "atlas",
         "model.anatomy-bias": "disc",
         "strategy.attention-weights": "fair",
+        "privacy.mechanism": "gaussian",
+        "privacy.placement": "central",
+        "privacy.clipping": "automatic",
+        "privacy.engine": "per-sample",
+        "secure-aggregation.ring-bits": 64,
+        "secure-aggregation.consistency": "signed",
     }
     digests = {
         key: base.replace({key: literals.get(key) or others[type(value)](value)}).digest()
         for key, value in base.flat().items()
-        if key not in ("out", "privacy.mechanism")
+        if key not in ("out", "secure-aggregation.groups")  # more than one group needs secure aggregation
     }
     assert len({base.digest(), *digests.values()}) == len(digests) + 1
 
@@ -221,3 +227,19 @@ def test_the_digest_is_of_meaning_not_of_writing():
     """`--set rounds=5` arrives as a text, TOML as a number; 1 and 1.0 are one fraction."""
     assert load_run_config({"rounds": "12"}).digest() == load_run_config({"rounds": 12}).digest()
     assert load_run_config({"cohort.fraction": 1}).digest() == load_run_config({"cohort.fraction": 1.0}).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"privacy.mechanism": "gaussian", "privacy.placement": "distributed"}, "live on integers"),
+        ({"privacy.mechanism": "skellam", "privacy.placement": "site"}, "live on integers"),
+        ({"privacy.mechanism": "skellam", "privacy.placement": "distributed"}, "does not protect its patients"),
+        ({"privacy.mechanism": "gaussian", "train.class-weights": "balanced"}, "no noise covers"),
+        ({"secure-aggregation.enabled": True, "strategy.attention-weights": "fair"}, "single sites' signatures"),
+        ({"secure-aggregation.groups": 2}, "Enable it"),
+    ],
+)
+def test_protection_that_would_not_hold_is_refused(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        load_run_config({"rounds": 9, **changes})

@@ -1,0 +1,60 @@
+"""Settings that only make sense together: what is refused before any work."""
+
+from typing import TYPE_CHECKING
+
+from common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from common.config import RunConfig
+
+
+def check_together(config: "RunConfig") -> None:
+    """Refuse settings that only make sense together."""
+    if config.guidance.needs_prior and not config.attention.every:
+        raise ConfigError(
+            "guidance.alignment, .band and .adversary read the prior and 'attention.every' is 0, so that there is "
+            "none. Set 'attention.every' to 1 or more, or these weights to 0."
+        )
+    every, weights = config.attention.every, config.strategy.attention_weights
+    if weights != "none" and not 0 < every < config.rounds:
+        raise ConfigError(
+            f"setting 'strategy.attention-weights' is {weights!r}, 'attention.every' is {every} and 'rounds' is "
+            f"{config.rounds}, so that nothing is measured before the last weights are made. Allowed is "
+            f"0 < attention.every < rounds; set it so, or the weights to 'none'."
+        )
+    if config.strategy.name == "fedattnnorm" and not config.model.personal_attention:
+        raise ConfigError(
+            "strategy 'fedattnnorm' keeps temperatures and gate scales at the sites and 'model.personal-attention' is "
+            "false, so that the model has none. Set it to true, or take 'fedbn'."
+        )
+    _check_privacy(config)
+
+
+def _check_privacy(config: "RunConfig") -> None:
+    """Refuse what would protect less than it says."""
+    privacy, secure = config.privacy, config.secure_aggregation
+    if privacy.on and (privacy.mechanism == "gaussian") == (privacy.placement == "distributed"):
+        raise ConfigError(
+            f"'privacy.mechanism' is {privacy.mechanism!r} and 'privacy.placement' {privacy.placement!r}. Shares of "
+            f"noise live on integers: allowed are gaussian with site or central, discrete-gaussian or skellam with "
+            f"distributed."
+        )
+    if privacy.on and privacy.placement == "distributed" and not secure.enabled:
+        raise ConfigError(
+            "'privacy.placement' is 'distributed' and 'secure-aggregation.enabled' is false: a single site's share of "
+            "the noise does not protect its patients. Set it to true, or the placement to 'site'."
+        )
+    if privacy.on and config.train.class_weights != "none":
+        raise ConfigError(
+            "'train.class-weights' is 'balanced', which reads how many patients have each label, and no noise covers "
+            "that. Set it to 'none' where 'privacy.mechanism' is not."
+        )
+    if (privacy.on or secure.enabled) and config.strategy.attention_weights != "none":
+        raise ConfigError(
+            "'strategy.attention-weights' reads single sites' signatures, which privacy and secure aggregation hide. "
+            "Set it to 'none'."
+        )
+    if secure.groups > 1 and not secure.enabled:
+        raise ConfigError(
+            "'secure-aggregation.groups' is more than 1 and 'secure-aggregation.enabled' false. Enable it."
+        )
