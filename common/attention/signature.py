@@ -148,8 +148,12 @@ class SignatureMeter:
     def finish(self) -> Signature:
         """Give the sums over all patients so far; a patient counts once, however many images."""
         total, squares = np.zeros(self.schema.length), np.zeros(self.schema.length)
-        for patient in sorted(self._sums):  # a fixed order: the last bit does not depend on the order of batches
-            mean = self._sums[patient] / self._images[patient]
+        for mean in self.means().values():
             total += mean
             squares += mean**2
         return Signature(self.schema.id, len(self._sums), total, squares)
+
+    def means(self) -> dict[str, NDArray[np.float64]]:
+        """Give each patient's mean signature [d], of norm ≤ 1. It never leaves the site."""
+        # A fixed order: the last bit of a sum does not depend on the order of batches.
+        return {patient: self._sums[patient] / self._images[patient] for patient in sorted(self._sums)}
