@@ -1,8 +1,8 @@
 """One release of a site's signature: class counts, class means and class variances in one noisy vector.
 
 A patient p of class y with mean signature s_p gives v = (s_p − s₀)·min(1, C/‖s_p − s₀‖), s₀ public, and
-U_p = onehot(y) ⊗ [v ; v∘v/C ; C]. Since ‖v∘v‖ ≤ ‖v‖² ≤ C², a patient who comes or goes moves the sum by at most √3·C, in
-any number of classes, for he touches the slot of one class only.
+U_p = onehot(y) ⊗ [v ; v∘v/C ; C]. Since ‖v∘v‖ ≤ ‖v‖² ≤ C², a patient who comes or goes moves the sum by at most √3·C,
+in any number of classes, for he touches the slot of one class only.
 
 Source: ours (the class-routed second moment); Gaussian mechanism of Dwork and Roth 2014, appendix A.
 """
@@ -94,8 +94,9 @@ def opened(total: Floats, count: int, reference: Floats, clip: float, noise: flo
     spread = noise / clip
     if patients.sum() <= max(2 * spread * math.sqrt(count), 0.5):
         raise AggregationError(
-            f"the released signatures hold {patients.sum():.0f} patients beside noise of {spread * math.sqrt(count):.0f}"
-            f". Let more patients take part, or set `privacy.signature-noise-multiplier` lower."
+            f"the released signatures hold {patients.sum():.0f} patients beside noise of "
+            f"{spread * math.sqrt(count):.0f}. Let more patients take part, or set `privacy.signature-noise-multiplier` "
+            f"lower."
         )
     sure = patients >= max(SURE * spread, 0.5)
     together = _moments(rows.sum(axis=0), patients.sum(), reference, clip)
