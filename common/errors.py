@@ -6,6 +6,8 @@ ConsiliumError                exit 1
 │  └─ SiteCountError                   more or fewer simulated nodes than the data have sites
 ├─ DataError                  exit 4   a file, image, label or patient is not what it must be
 ├─ PrivacyError               exit 5   a guarantee cannot be kept
+│  ├─ BudgetExhaustedError             the next release would cost more than the site allows
+│  └─ LedgerError                      the ledger is damaged, rolled back, in use or unreadable
 ├─ ProtocolError              exit 6   a message does not fit
 ├─ AggregationError           exit 7   replies cannot be combined
 ├─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
@@ -77,6 +79,24 @@ class PrivacyError(ConsiliumError):
 
     code = "privacy"
     exit_code = 5
+
+
+class BudgetExhaustedError(PrivacyError):
+    """The next release would cost the site's patients more than its budget.
+
+    What to do: end the study here (the model of the last paid round stands), or let the site decide on a larger budget.
+    """
+
+    code = "budget-exhausted"
+
+
+class LedgerError(PrivacyError):
+    """The ledger does not continue its chain, is older than its head, is in use, or cannot be read.
+
+    What to do: stop and find out who changed it. It is never repaired by itself: a wrong ledger hides a spend.
+    """
+
+    code = "ledger"
 
 
 class ProtocolError(ConsiliumError):

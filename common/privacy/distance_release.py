@@ -1,9 +1,9 @@
 """One number about one site that costs the same for a signature of any length: how far it lies from the others.
 
-d = ‖m_k − m₋ₖ‖₂ of whitened, clipped signatures, m_k the site's own exact mean and m₋ₖ the others'. The released prior
-is the mean of all, so about it n·m_k + (N − n)·m₋ₖ = 0 and d = ‖m_k‖·N/(N − n). A patient who comes or goes moves m_k by
-at most 2·C/n, hence d by Δ = 2·C·(1/n + 1/(N − n)), whatever the length; N and n are public numbers here: what the prior
-says, and the fewest patients that a site may have.
+d = ‖m_k − m₋ₖ‖₂ of whitened, clipped signatures, m_k the site's own exact mean and m₋ₖ the others'. The released
+prior is the mean of all, so about it n·m_k + (N − n)·m₋ₖ = 0 and d = ‖m_k‖·N/(N − n). A patient who comes or goes moves
+m_k by at most 2·C/n, hence d by Δ = 2·C·(1/n + 1/(N − n)), whatever the length; N and n are public numbers here: what
+the prior says, and the fewest patients that a site may have.
 
 Source: ours (the triangle inequality).
 """

@@ -95,8 +95,8 @@ def opened(total: Floats, count: int, reference: Floats, clip: float, noise: flo
     if patients.sum() <= max(2 * spread * math.sqrt(count), 0.5):
         raise AggregationError(
             f"the released signatures hold {patients.sum():.0f} patients beside noise of "
-            f"{spread * math.sqrt(count):.0f}. Let more patients take part, or set `privacy.signature-noise-multiplier` "
-            f"lower."
+            f"{spread * math.sqrt(count):.0f}. Let more patients take part, or lower "
+            f"`privacy.signature-noise-multiplier`."
         )
     sure = patients >= max(SURE * spread, 0.5)
     together = _moments(rows.sum(axis=0), patients.sum(), reference, clip)
