@@ -53,6 +53,11 @@ class Journal:
             raise self._unwritable(error) from None
         self._head = head
 
+    @property
+    def head(self) -> str:
+        """Hash of the last record, which stands for all of them."""
+        return self._head
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Read all records from the first, checking the chain."""
         return (json.loads(text) for _, text in self._links())
