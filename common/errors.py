@@ -7,7 +7,8 @@ ConsiliumError                exit 1
 ├─ DataError                  exit 4   a file, image, label or patient is not what it must be
 ├─ PrivacyError               exit 5   a guarantee cannot be kept
 │  ├─ BudgetExhaustedError             the next release would cost more than the site allows
-│  └─ LedgerError                      the ledger is damaged, rolled back, in use or unreadable
+│  ├─ LedgerError                      the ledger is damaged, rolled back, in use or unreadable
+│  └─ UnsupportedModelError            a layer in which patients meet, or which cannot be taken apart
 ├─ ProtocolError              exit 6   a message does not fit
 ├─ AggregationError           exit 7   replies cannot be combined
 ├─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
@@ -97,6 +98,15 @@ class LedgerError(PrivacyError):
     """
 
     code = "ledger"
+
+
+class UnsupportedModelError(PrivacyError):
+    """A layer lets one patient change another's gradient, or hides its parameters.
+
+    What to do: use the layer that the message names instead, or another `privacy.engine`.
+    """
+
+    code = "unsupported-model"
 
 
 class ProtocolError(ConsiliumError):

@@ -1,0 +1,113 @@
+"""How a layer's gradient is taken apart by image, from what went in and the gradient of what came out.
+
+RULES has the layers that are worth it; any other layer that maps [B, …] to [B, …] is taken apart by `any_layer`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+from torch.nn import functional as F
+
+from common.models.weight_standardised import WeightStandardisedConv2d, WeightStandardisedConv3d, standardise
+
+Rows = dict[str, Tensor]
+"""Per parameter [B, *shape]: each image's gradient."""
+
+
+def linear(layer: nn.Linear, given: Tensor, gradient: Tensor) -> Rows:
+    """Σ over tokens of g ⊗ x. Shapes: given [B, …, p], gradient [B, …, d]."""
+    given = given.reshape(len(given), -1, given.shape[-1])
+    gradient = gradient.reshape(len(gradient), -1, gradient.shape[-1])
+    rows = {"weight": torch.bmm(gradient.transpose(1, 2), given)}
+    return rows if layer.bias is None else {**rows, "bias": gradient.sum(1)}
+
+
+def convolution(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -> Rows:
+    """One grouped convolution whose groups are the images. Shapes: given [B, C, *S], gradient [B, D, *S']."""
+    axes = tuple(range(2, gradient.ndim))
+    bias = {} if layer.bias is None else {"bias": gradient.sum(axes)}
+    return {"weight": _filters(layer, given, gradient), **bias}
+
+
+def standardised(layer: WeightStandardisedConv2d | WeightStandardisedConv3d, given: Tensor, gradient: Tensor) -> Rows:
+    """As a convolution, and from each image's gradient of the standardised weight back to weight and gain."""
+    rows = convolution(layer, given, gradient)
+    back = vjp(partial(standardise, epsilon=layer.epsilon), layer.weight.detach(), layer.gain.detach())[1]
+    weight, gain = vmap(back)(rows["weight"])
+    return {**rows, "weight": weight, "gain": gain}
+
+
+def group_norm(layer: nn.GroupNorm, given: Tensor, gradient: Tensor) -> Rows:
+    """Σ over places of g·x̂ and of g. Shapes: both [B, C, *S]."""
+    normal = F.group_norm(given, layer.num_groups, eps=layer.eps)
+    axes = tuple(range(2, gradient.ndim))
+    return (
+        {"weight": (gradient * normal).sum(axes), "bias": gradient.sum(axes)}
+        if axes
+        else {
+            "weight": gradient * normal,
+            "bias": gradient,
+        }
+    )
+
+
+def layer_norm(layer: nn.LayerNorm, given: Tensor, gradient: Tensor) -> Rows:
+    """Σ over tokens of g·x̂ and of g. Shapes: both [B, …, *normalized_shape]."""
+    normal = F.layer_norm(given, layer.normalized_shape, eps=layer.eps)
+    axes = tuple(range(1, gradient.ndim - len(layer.normalized_shape)))
+    weighted = gradient * normal
+    rows = {"weight": weighted.sum(axes) if axes else weighted}
+    return rows if layer.bias is None else {**rows, "bias": gradient.sum(axes) if axes else gradient}
+
+
+def any_layer(layer: nn.Module, given: Tensor, gradient: Tensor) -> Rows:
+    """Differentiate the layer by itself, image by image."""
+    own = {name: parameter.detach() for name, parameter in layer.named_parameters(recurse=False)}
+
+    def back(image: Tensor, out: Tensor) -> Any:
+        pull = vjp(lambda values: functional_call(layer, values, (image[None],)), own)[1]
+        return pull(out[None])[0]
+
+    rows: Rows = vmap(back)(given, gradient)
+    return rows
+
+
+RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Rows]] = {
+    nn.Linear: linear,
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
+    WeightStandardisedConv2d: standardised,
+    WeightStandardisedConv3d: standardised,
+    nn.GroupNorm: group_norm,
+    nn.LayerNorm: layer_norm,
+}
+
+
+def _filters(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -> Tensor:
+    if all(side == 1 for side in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
+        steps = (slice(None), slice(None), *(slice(None, None, step) for step in layer.stride))
+        rows = torch.bmm(gradient.flatten(2), given[steps].flatten(2).transpose(1, 2))
+        return rows.view(len(given), *layer.weight.shape)
+    batch = len(given)
+    joined = given.reshape(1, batch * given.shape[1], *given.shape[2:])
+    out = gradient.reshape(1, batch * gradient.shape[1], *gradient.shape[2:])
+    weight = layer.weight.detach().repeat(batch, *[1] * (layer.weight.ndim - 1))
+    _, rows, _ = torch.ops.aten.convolution_backward(
+        out,
+        joined,
+        weight,
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        False,
+        [0] * len(layer.stride),
+        layer.groups * batch,
+        [False, True, False],
+    )
+    found: Tensor = rows.view(batch, *layer.weight.shape)
+    return found

@@ -1,0 +1,136 @@
+"""Local training under patient-level differential privacy (DP-SGD).
+
+A step draws patients, clips the gradient of each, adds Gaussian noise to the sum and divides by the number of patients
+that a step expects. The optimizer only sees that; whatever it does with it costs no more.
+
+Source: Abadi et al. 2016, algorithm 1, with patients for examples and Poisson sampling (Mironov et al. 2019).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from client.extras import proximal
+from client.private import ENGINES
+from client.private.base import Clip, image_losses, learning
+from client.private.checks import refuse_mixing
+from client.private.sampling import Patients, micro_batches
+from client.training import Trained, build_optimizer
+from common.attention.base import AttentionModel
+from common.config import TrainSection
+from common.data.augment import augment
+from common.data.base import Dataset
+from common.errors import ConfigError
+from common.protection import PrivacySection
+from common.randomness import SecureRandom
+from common.seeds import derive, torch_generator
+from common.tasks.base import Task
+
+Gradient = list[Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateTraining:
+    """How a site trains privately: the run's settings, the noise that was found for them, and who draws.
+
+    `mu` weighs the proximal term, which sees no patient and so needs no noise.
+    """
+
+    train: TrainSection
+    privacy: PrivacySection
+    noise_multiplier: float
+    mu: float = 0.0
+    random: SecureRandom = field(default_factory=SecureRandom)
+
+    @property
+    def clip(self) -> Clip:
+        """How a patient's gradient is clipped."""
+        return Clip(self.privacy.clip_norm, self.privacy.clipping)
+
+    @property
+    def steps(self) -> int:
+        """Steps of a round: so many that a patient is expected to be seen `local-epochs` times."""
+        return steps_of(self.train.local_epochs, self.privacy.sampling_probability)
+
+
+def steps_of(local_epochs: int, sampling_probability: float) -> int:
+    """Give the steps of a round, at least one."""
+    return max(1, round(local_epochs / sampling_probability))
+
+
+def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining, seed: int) -> Trained:
+    """Train `model` in place for one round. The loss is not told: it would be one more release.
+
+    Args:
+        model: On the device to train on.
+        task: Gives the loss of single images.
+        data: Prepared for the task; `data.patients` are the units.
+        settings: See `PrivateTraining`.
+        seed: Of augmentation and dropout only. Who takes part and what noise is added follow from no seed.
+
+    Raises:
+        UnsupportedModelError: A layer mixes patients.
+    """
+    refuse_mixing(model)
+    patients = Patients(data.patients, settings.privacy.images_per_patient)
+    optimizer = build_optimizer(model, settings.train)
+    anchor = [each.detach().clone() for each in model.parameters()] if settings.mu else []
+    deviation = settings.noise_multiplier * settings.privacy.clip_norm
+    expected = settings.privacy.sampling_probability * len(patients)
+    model.train()
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive(seed, "dropout"))
+        for step in range(settings.steps):
+            total, _ = clipped_sum(model, task, data, settings, derive(seed, "step", step), patients)
+            optimizer.zero_grad(set_to_none=True)
+            for parameter, gradient in zip(learning(model).values(), total, strict=True):
+                noise = settings.random.normal(parameter.numel()) * deviation
+                noisy = gradient + torch.from_numpy(noise).to(gradient).view_as(gradient)
+                parameter.grad = noisy / max(expected, 1.0)
+            if anchor:
+                proximal(model, anchor, settings.mu).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return Trained(images=len(data), loss_sum=0.0)
+
+
+def clipped_sum(
+    model: AttentionModel,
+    task: Task,
+    data: Dataset,
+    settings: PrivateTraining,
+    seed: int,
+    patients: Patients | None = None,
+) -> tuple[Gradient, int]:
+    """Give Σ of the clipped gradients of a Poisson sample of patients, without noise, and how many they are.
+
+    The sum of no patient is zero; noise is added to it all the same.
+    """
+    patients = patients or Patients(data.patients, settings.privacy.images_per_patient)
+    device = next(model.parameters()).device
+    drawn = patients.sample(settings.privacy.sampling_probability, settings.random)
+    total = [torch.zeros_like(parameter) for parameter in learning(model).values()]
+    losses, engine = image_losses(task), ENGINES.load(settings.privacy.engine)
+    for number, part in enumerate(micro_batches(drawn, settings.privacy.micro_batch)):
+        batch = data.batch(part.images, device)
+        if settings.train.augment:
+            batch = augment(batch, torch_generator(seed, "augment", number))
+        index = torch.from_numpy(part.patients).to(device)
+        found = engine(model, losses, batch, index, settings.clip)
+        for sums, each in zip(total, found.total, strict=True):
+            sums += each
+    return total, len(drawn)
+
+
+def refuse_unprivate(guided: bool) -> None:
+    """Refuse what training adds and clipping does not cover.
+
+    Raises:
+        ConfigError: Guidance of attention is on.
+    """
+    if guided:
+        raise ConfigError(
+            "a weight of [guidance] is above 0 and 'privacy.mechanism' is not 'none': terms of guidance are not "
+            "clipped per patient yet. Set the weights to 0."
+        )
