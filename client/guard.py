@@ -22,9 +22,10 @@ def guarded(handler: Handler) -> Handler:
         try:
             return handler(message, context)
         except ConsiliumError as error:
-            log.error("refused: %s", error.code)
+            code = getattr(error, "refusal", error.code)
+            log.error("refused: %s", code)
             log.debug("details, for this site only", exc_info=True)
-            return Message(Error(code=RAISED, reason=f"consilium:{error.code}"), reply_to=message)
+            return Message(Error(code=RAISED, reason=f"consilium:{code}"), reply_to=message)
         except Exception as error:
             log.error("failed: %s", type(error).__name__)
             log.debug("details, for this site only", exc_info=True)

@@ -10,6 +10,7 @@ ConsiliumError                exit 1
 │  ├─ LedgerError                      the ledger is damaged, rolled back, in use or unreadable
 │  └─ UnsupportedModelError            a layer in which patients meet, or which cannot be taken apart
 ├─ ProtocolError              exit 6   a message does not fit
+│  └─ SecureAggregationError           secure aggregation refuses; `refusal` says what by name
 ├─ AggregationError           exit 7   replies cannot be combined
 ├─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
 └─ AttentionError             exit 9   a model's attention cannot be read where the model says it is
@@ -117,6 +118,19 @@ class ProtocolError(ConsiliumError):
 
     code = "protocol"
     exit_code = 6
+
+
+class SecureAggregationError(ProtocolError):
+    """Secure aggregation refuses to go on: going on would open more than a sum of enough sites.
+
+    What to do: see the text. A refusal protects the sites; begin the round anew and look at the site that it names.
+    """
+
+    code = "secure-aggregation"
+
+    def __init__(self, refusal: str, text: str) -> None:
+        super().__init__(text)
+        self.refusal = refusal
 
 
 class AggregationError(ConsiliumError):

@@ -1,6 +1,7 @@
 """A stream of bytes that nobody without the key can tell from chance: AES-256 in counter mode."""
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -21,13 +22,19 @@ class Keystream:
         self._cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
         self._scratch = bytearray(CHUNK + 15)  # the library asks for one block more than it writes
 
+    def chunks(self, count: int) -> Iterator[memoryview]:
+        """Give the next `count` bytes in pieces; each is overwritten by the next one."""
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            self._cipher.update_into(memoryview(_ZEROS)[:size], self._scratch)
+            yield memoryview(self._scratch)[:size]
+
     def fill(self, out: NDArray[np.uint8]) -> None:
         """Write the next `len(out)` bytes into `out`, one contiguous axis of bytes."""
-        view = memoryview(out.data)
-        for start in range(0, len(view), CHUNK):
-            part = view[start : start + CHUNK]
-            count = self._cipher.update_into(memoryview(_ZEROS)[: len(part)], self._scratch)
-            part[:] = memoryview(self._scratch)[:count]
+        view, start = memoryview(out.data), 0
+        for piece in self.chunks(len(view)):
+            view[start : start + len(piece)] = piece
+            start += len(piece)
 
     def words32(self, count: int) -> NDArray[np.uint32]:
         """Give the next `count` little-endian words of 32 bits."""
