@@ -1,32 +1,29 @@
-"""The ClientApp: who are you, train, evaluate."""
+"""The ClientApp: who are you, train, evaluate, sum securely. What is done lives elsewhere; here it is taken apart."""
 
 from functools import lru_cache
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
-from client.evaluation import LossSum, metric_sums, predict
-from client.extras import Extras
+from client.alone import judge_alone, train_alone
+from client.charge import check_cohort
 from client.guard import guarded
-from client.guidance.prepare import prepare, remember
-from client.signature import measure
+from client.pooled import judge_pooled, train_pooled
+from client.secure import Notes, answer
 from client.site import Site, open_site
-from client.store import Store
-from client.training import train as train_locally
 from common.allocator import keep_freed_memory
-from common.arrays import Arrays, load_arrays, model_arrays, update_between
+from common.arrays import Arrays, load_arrays
 from common.attention.base import AttentionModel
 from common.config import ModelSection, RunConfig, run_config
-from common.data.base import Dataset
 from common.data.splits import SPLITS
-from common.errors import ConfigError, ProtocolError
-from common.messages import EvaluateReply, EvaluateRequest, Hello, HelloRequest, TrainReply, TrainRequest, pack, unpack
+from common.errors import ProtocolError
+from common.messages import EvaluateRequest, Hello, HelloRequest, SumRequest, TrainRequest, pack, unpack
 from common.models.build import build_model
-from common.seeds import derive
 from common.trees import refuse_two_trees
 
 refuse_two_trees(__file__)
 
+NOTES = "notes"
 # A plain assignment: Flower's loader does not see an annotated one.
 app = ClientApp()
 
@@ -38,11 +35,13 @@ def hello(message: Message, context: Context) -> Message:
     config, site = _open(context)
     if unpack(message.content, HelloRequest).config_digest != config.digest():
         raise ProtocolError("the server and this site read different settings for this run. Start the run anew.")
+    check_cohort(config, site)
+    open_counts = not config.privacy.on  # under privacy a count is a release, and nobody needs it
     body = Hello(
         site=site.name,
         role=site.data.role,
-        train_images=len(site.data.train),
-        train_patients=len(set(site.data.train.patients.tolist())),
+        train_images=len(site.data.train) if open_counts else 0,
+        train_patients=site.patients if open_counts else 0,
         classes=site.federation.classes,
         mask_classes=site.federation.mask_classes,
         channels=site.federation.channels,
@@ -60,30 +59,9 @@ def train(message: Message, context: Context) -> Message:
     if site.data.role != "source":
         raise ProtocolError(f"site {site.name!r} is held out and never trains. Leave it out of the cohort.")
     model = _model(config, site, request.arrays)
-    guidance = prepare(config, site, model, request)
-    signature = health = None
-    if request.measure:
-        signature, health = measure(
-            model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
-        )
-        if signature and config.guidance.alignment:
-            remember(config, site, model, signature, request.round)
-    _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
-    seed = derive(config.seed, "site", site.name, "round", request.round)
-    extras = Extras(request.mu, guidance)
-    trained = train_locally(model, site.task, site.data.train, config.train, seed, extras)
-    arrays = model_arrays(model)
-    if request.keep_local:
-        _store(site).save(request.round, {name: arrays[name] for name in request.keep_local})
-    body = TrainReply(
-        site=site.name,
-        update=update_between(arrays, request.arrays),
-        images=trained.images,
-        loss_sum=trained.loss_sum,
-        signature=signature,
-        health=health,
-    )
-    return Message(pack(body), reply_to=message)
+    if config.pooled:
+        return Message(pack(train_pooled(config, site, _notes(context), model, request)), reply_to=message)
+    return Message(pack(train_alone(config, site, model, request)), reply_to=message)
 
 
 @app.evaluate()
@@ -94,25 +72,26 @@ def evaluate(message: Message, context: Context) -> Message:
     request = unpack(message.content, EvaluateRequest)
     if request.split not in SPLITS:
         raise ProtocolError(f"split {request.split!r} is not known. Allowed are {', '.join(SPLITS)}.")
-    data: Dataset = getattr(site.data, request.split)
     model = _model(config, site, request.arrays)
-    signature = health = None
-    if request.measure:
-        signature, health = measure(
-            model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
-        )
-    _personalise(model, site, request.arrays, request.keep_local, up_to=request.round)
-    loss = LossSum()
-    predictions = predict([model], site.task, data, loss)
-    body = EvaluateReply(
-        site=site.name,
-        images=len(data),
-        loss_sum=loss.value,
-        sums=metric_sums(site.task, predictions),
-        signature=signature,
-        health=health,
-    )
-    return Message(pack(body), reply_to=message)
+    if config.pooled:
+        return Message(pack(judge_pooled(config, site, _notes(context), model, request)), reply_to=message)
+    return Message(pack(judge_alone(config, site, model, request)), reply_to=message)
+
+
+@app.query("secure")
+@guarded
+def secure(message: Message, context: Context) -> Message:
+    """Answer one stage of a secure sum."""
+    config, site = _open(context)
+    request = unpack(message.content, SumRequest)
+    return Message(pack(answer(config, site, _notes(context), request)), reply_to=message)
+
+
+def _notes(context: Context) -> Notes:
+    """Give what this client noted at earlier messages; Flower keeps it for the run."""
+    if NOTES not in context.state.config_records:
+        context.state[NOTES] = ConfigRecord()
+    return context.state.config_records[NOTES]
 
 
 def _open(context: Context) -> tuple[RunConfig, Site]:
@@ -139,20 +118,3 @@ def _model(config: RunConfig, site: Site, arrays: Arrays) -> AttentionModel:
 def _built(settings: ModelSection, channels: int, outputs: int, image_size: int, dense: bool) -> AttentionModel:
     """Build a model once per process; its arrays are replaced before every use."""
     return build_model(settings, channels, outputs, image_size, seed=0, dense=dense)
-
-
-def _personalise(model: AttentionModel, site: Site, arrays: Arrays, keep_local: tuple[str, ...], up_to: int) -> None:
-    """Put the site's own arrays over the global ones; an update is measured from the global ones all the same."""
-    if unknown := sorted(set(keep_local) - set(arrays)):
-        raise ProtocolError(f"the server names {len(unknown)} arrays to keep that the model does not have.")
-    if keep_local and site.data.role == "source":
-        load_arrays(model, {**arrays, **_store(site).load(up_to)})
-
-
-def _store(site: Site) -> Store:
-    if site.store is None:
-        raise ConfigError(
-            "strategies 'fedbn' and 'fedattnnorm' keep arrays at the site and need a folder. Set `out`, or the site's "
-            "`state`."
-        )
-    return Store(site.store)

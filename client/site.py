@@ -17,6 +17,7 @@ from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import DEVICES, choose_device
 from common.errors import ConfigError, DataError, SiteCountError, UnknownNameError
+from common.privacy.budget import Budget
 from common.tasks.base import Task
 from common.tasks.build import build_task
 
@@ -24,6 +25,24 @@ from common.tasks.build import build_task
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 MEMBERS, STORE, SITE_FILE = "members", "store", "site-config"
 LONGEST_FOLDER = 200
+
+
+class SiteBudget(BaseModel):
+    """The most that everything which leaves the site may cost one patient."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epsilon: float = Field(gt=0, le=100, description="over all runs and studies of these patients")
+    delta: float = Field(gt=0, le=1e-3, description="below 1 / patients")
+
+
+class SiteKeys(BaseModel):
+    """Where the site's Ed25519 key and the roster of all sites' public keys lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: Path = Field(description="made by `Identity.fresh`; readable by its owner alone")
+    roster: Path = Field(description="JSON of site to public key, which came by another way than the server")
 
 
 class SiteConfig(BaseModel):
@@ -39,6 +58,8 @@ class SiteConfig(BaseModel):
         default="auto", pattern=f"^({DEVICES})$", description="auto, cpu, cuda or cuda:i; beats the run's wish"
     )
     data: dict[str, bool | int | float | str] = Field(description="where the data lie: any `data.` setting of a run")
+    budget: SiteBudget | None = Field(default=None, description="what all runs together may cost a patient")
+    secure: SiteKeys | None = Field(default=None, description="this site's key and the roster, for secure aggregation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +72,16 @@ class Site:
     task: Task
     device: torch.device
     store: Path | None
+    cohort: str
+    """Id of the data and of how their patients were divided: parts of one division share no patient."""
+    ledger: Path | None = None
+    budget: Budget | None = None
+    identity: tuple[Path, Path] | None = None
+
+    @property
+    def patients(self) -> int:
+        """How many patients the site trains on."""
+        return len(set(self.data.train.patients.tolist()))
 
 
 def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
@@ -65,7 +96,13 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
         federation = open_hospital_data(config, own)
         data = replace(federation.sites[0], name=own.name, role=_role(config, own.name))
         # One folder per run: what another run kept is of another model, or of other rounds.
-        return _site(config, federation, data, own.device, own.state / config.digest()[:16])
+        site = _site(config, federation, data, own.device, own.state / config.digest()[:16])
+        return replace(
+            site,
+            ledger=own.state / "ledger",  # one for all runs: the same patients pay for all
+            budget=Budget(own.budget.epsilon, own.budget.delta) if own.budget else None,
+            identity=_keys(config, own),
+        )
     if PARTITION not in node and MEMBERS not in node:
         raise ConfigError(
             f"the node config names no site. Give {SITE_FILE!r} (a hospital's TOML) or {PARTITION!r} (simulation)."
@@ -77,6 +114,17 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
         data = _numbered(federation, node)
     folder = node.get(STORE) or (f"{config.out}/sites" if config.out else "")
     return _site(config, federation, data, config.train.device, Path(str(folder)) if folder else None)
+
+
+def _keys(config: RunConfig, own: SiteConfig) -> tuple[Path, Path] | None:
+    if own.secure is None:
+        if config.secure_aggregation.enabled:
+            raise ConfigError(
+                f"the run sums securely and the site {own.name!r} has no [secure] with `identity` and `roster`. "
+                f"Make a key, and get the roster from the coordinator by a way that is not the server."
+            )
+        return None
+    return own.secure.identity, own.secure.roster
 
 
 def _numbered(federation: Federation, node: Mapping[str, Any]) -> SiteData:
@@ -112,7 +160,10 @@ def _from_here(own: SiteConfig, folder: Path) -> SiteConfig:
     data = dict(own.data)
     if data.get("path"):
         data["path"] = str(_whole(folder, Path(str(data["path"]))))
-    return own.model_copy(update={"state": _whole(folder, own.state), "data": data})
+    secure = own.secure and SiteKeys(
+        identity=_whole(folder, own.secure.identity), roster=_whole(folder, own.secure.roster)
+    )
+    return own.model_copy(update={"state": _whole(folder, own.state), "data": data, "secure": secure})
 
 
 def _whole(folder: Path, path: Path) -> Path:
@@ -193,6 +244,8 @@ def _site(config: RunConfig, federation: Federation, data: SiteData, device: str
         task=task,
         device=choose_device(device),
         store=store / folder_name(data.name) if store else None,
+        cohort=f"{federation.data_digest[:16]}-{config.data.seed}",
+        ledger=store / folder_name(data.name) / "ledger" if store else None,
     )
 
 

@@ -172,6 +172,11 @@ class RunConfig(Section):
     privacy: PrivacySection
     secure_aggregation: SecureAggregationSection
 
+    @property
+    def pooled(self) -> bool:
+        """Whether sites send vectors that are only ever added: under privacy, secure aggregation or both."""
+        return self.privacy.on or self.secure_aggregation.enabled
+
     def flat(self) -> dict[str, Scalar]:
         """Give dotted kebab-case keys and scalar values, as Flower carries them."""
         return flatten(self.model_dump(by_alias=True))

@@ -49,10 +49,31 @@ def _check_privacy(config: "RunConfig") -> None:
             "'train.class-weights' is 'balanced', which reads how many patients have each label, and no noise covers "
             "that. Set it to 'none' where 'privacy.mechanism' is not."
         )
-    if (privacy.on or secure.enabled) and config.strategy.attention_weights != "none":
+    _check_sums(config)
+
+
+def _check_sums(config: "RunConfig") -> None:
+    """Refuse what needs single sites where only sums are seen, and groups that no rule can judge."""
+    privacy, secure = config.privacy, config.secure_aggregation
+    if config.pooled and config.strategy.attention_weights != "none":
         raise ConfigError(
             "'strategy.attention-weights' reads single sites' signatures, which privacy and secure aggregation hide. "
             "Set it to 'none'."
+        )
+    if config.pooled and config.strategy.name in ("fedbn", "fedattnnorm"):
+        raise ConfigError(
+            f"strategy {config.strategy.name!r} keeps arrays at each site, and under privacy or secure aggregation "
+            f"no site has arrays of its own yet. Take 'fedavg', 'fedprox', 'fedadam' or 'fedyogi'."
+        )
+    if secure.combine != "mean" and secure.groups < 3:
+        raise ConfigError(
+            f"'secure-aggregation.combine' is {secure.combine!r} and there are {secure.groups} groups. Among "
+            f"fewer than three none can be told to be wrong; set 'secure-aggregation.groups' to 3 or more."
+        )
+    if privacy.on and privacy.placement != "site" and secure.groups > 1:
+        raise ConfigError(
+            f"'secure-aggregation.groups' is {secure.groups} and 'privacy.placement' {privacy.placement!r}: the "
+            f"noise is that of one sum. Set the groups to 1, or the placement to 'site'."
         )
     if secure.groups > 1 and not secure.enabled:
         raise ConfigError(

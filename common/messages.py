@@ -16,10 +16,10 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 RAW = "consilium.raw.le"
 MOST_AXES = 32
-DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint8", "bool")
+DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint32", "uint64", "uint8", "bool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,9 @@ class TrainRequest:
     """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's.
 
     `prior` is that of the newest measurement, as `Prior.arrays` gives it; empty before the first or where none is used.
+    Under privacy `noise_multiplier` is the noise that the run intends, which the site's ledger prices, and `reference`
+    the public centre of signatures. Under secure aggregation `terms` are those of the sum and `sealed` holds the
+    shares that other sites sent this one.
     """
 
     round: int
@@ -56,6 +59,10 @@ class TrainRequest:
     keep_local: tuple[str, ...] = ()
     measure: bool = False
     prior: Arrays = field(default_factory=dict)
+    noise_multiplier: float = 0.0
+    reference: Arrays = field(default_factory=dict)
+    terms: str = ""
+    sealed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,10 @@ class EvaluateRequest:
     split: str
     keep_local: tuple[str, ...] = ()
     measure: bool = False
+    noise_multiplier: float = 0.0
+    reference: Arrays = field(default_factory=dict)
+    terms: str = ""
+    sealed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +104,59 @@ class EvaluateReply:
     health: HealthSums | None = None
 
 
-Body = HelloRequest | Hello | TrainRequest | TrainReply | EvaluateRequest | EvaluateReply
-B = TypeVar("B", HelloRequest, Hello, TrainRequest, TrainReply, EvaluateRequest, EvaluateReply)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledReply:
+    """What a site adds to a sum (`common/contribution.py`): clear segments by name, or one masked vector, signed."""
+
+    site: str
+    segments: Arrays
+    proof: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumRequest:
+    """One stage of a secure sum: its terms as JSON, and what the stage sends (`common/secagg/parcels.py`)."""
+
+    stage: str
+    terms: str
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumReply:
+    """What a site answers at one stage of a secure sum."""
+
+    site: str
+    content: bytes
+    proof: bytes = b""
+
+
+Body = (
+    HelloRequest
+    | Hello
+    | TrainRequest
+    | TrainReply
+    | EvaluateRequest
+    | EvaluateReply
+    | PooledReply
+    | SumRequest
+    | SumReply
+)
+B = TypeVar(
+    "B",
+    HelloRequest,
+    Hello,
+    TrainRequest,
+    TrainReply,
+    EvaluateRequest,
+    EvaluateReply,
+    PooledReply,
+    SumRequest,
+    SumReply,
+)
 
 # Which fields travel as arrays; all others are scalars or texts. `signature` and `health` are both.
-ARRAY_FIELDS = {"arrays", "update", "sums", "prior"}
+ARRAY_FIELDS = {"arrays", "update", "sums", "prior", "reference", "segments"}
 TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
 SCHEMA, PATIENTS, HEALTH_NAMES = "signature-schema", "signature-patients", "health-names"
 MIXED = {"signature": {SCHEMA, PATIENTS}, "health": {HEALTH_NAMES}}

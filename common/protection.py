@@ -59,7 +59,12 @@ class SecureAggregationSection(Section):
     update_bound: float = Field(
         gt=0, le=1e6, description="largest L2 norm of a site's update; longer ones are shortened"
     )
+    most_images: int = Field(ge=1, le=10**7, description="a site with more images counts as so many; hidden weights")
     groups: int = Field(ge=1, le=100, description="sum in so many groups, drawn anew each round, and combine robustly")
+    combine: Literal["mean", "median", "trimmed-mean", "krum"] = Field(
+        description="how groups' means become one: all but mean need three groups or more"
+    )
+    roster: str = Field(description="the server's file of the sites' public keys; empty for simulated sites")
     consistency: Literal["threshold", "signed"] = Field(
         description="threshold: a lying server learns nothing; signed: one trip more, and the lie is found"
     )

@@ -6,14 +6,28 @@ import time
 from collections.abc import Mapping
 from typing import TypeVar
 
-from flwr.app import Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import AggregationError, ConsiliumError, ProtocolError
-from common.messages import EvaluateReply, EvaluateRequest, Hello, HelloRequest, TrainReply, TrainRequest, pack, unpack
+from common.messages import (
+    EvaluateReply,
+    EvaluateRequest,
+    Hello,
+    HelloRequest,
+    PooledReply,
+    SumReply,
+    SumRequest,
+    TrainReply,
+    TrainRequest,
+    pack,
+    unpack,
+)
 
 log = logging.getLogger(__name__)
-R = TypeVar("R", Hello, TrainReply, EvaluateReply)
+R = TypeVar("R", Hello, TrainReply, EvaluateReply, PooledReply, SumReply)
+Extras = Mapping[str, Mapping[str, str | bytes]]
+"""By site, what changes in a request that is otherwise the same for all."""
 LOOK_SECONDS, SETTLE_SECONDS = 0.1, 2.0
 
 
@@ -75,6 +89,21 @@ class Exchange:
         """Let sites judge; give replies and failure codes by site."""
         return self._ask(self._some(sites), MessageType.EVALUATE, request, EvaluateReply)
 
+    def contribute(
+        self, sites: list[str], request: TrainRequest | EvaluateRequest, extras: Extras | None = None
+    ) -> tuple[dict[str, PooledReply], dict[str, str]]:
+        """Let sites train or judge for a sum; `extras` holds what each is sent beside the request."""
+        kind = MessageType.TRAIN if isinstance(request, TrainRequest) else MessageType.EVALUATE
+        return self._ask(self._some(sites), kind, request, PooledReply, extras)
+
+    def sum_stage(
+        self, contents: Mapping[str, bytes], stage: str, terms: Mapping[str, str]
+    ) -> tuple[dict[str, SumReply], dict[str, str]]:
+        """Play one stage of secure sums: to each site its content, and the terms of its sum."""
+        extras: Extras = {site: {"content": content, "terms": terms[site]} for site, content in contents.items()}
+        request = SumRequest(stage=stage, terms="")
+        return self._ask(self._some(sorted(contents)), f"{MessageType.QUERY}.secure", request, SumReply, extras)
+
     def _some(self, sites: list[str]) -> dict[str, int]:
         return {site: self._nodes[site] for site in sites}
 
@@ -82,11 +111,15 @@ class Exchange:
         self,
         nodes: Mapping[str, int],
         kind: str,
-        request: HelloRequest | TrainRequest | EvaluateRequest,
+        request: HelloRequest | TrainRequest | EvaluateRequest | SumRequest,
         reply: type[R],
+        extras: Extras | None = None,
     ) -> tuple[dict[str, R], dict[str, str]]:
         content = pack(request)
-        messages = [Message(content, dst_node_id=node, message_type=kind) for node in nodes.values()]
+        messages = [
+            Message(_with(content, (extras or {}).get(name)), dst_node_id=node, message_type=kind)
+            for name, node in nodes.items()
+        ]
         names = {node: name for name, node in nodes.items()}
         replies: dict[str, R] = {}
         failures: dict[str, str] = {}
@@ -106,6 +139,13 @@ class Exchange:
             log.warning("site %s failed: %s", name, code)
         # In the order of names, not of arrival: sums of floats must not depend on who was faster.
         return dict(sorted(replies.items())), failures
+
+
+def _with(content: RecordDict, extra: Mapping[str, str | bytes] | None) -> RecordDict:
+    """Change some scalars of a packed request; the arrays are shared with the others', not copied."""
+    if not extra:
+        return content
+    return RecordDict({**content, "body": ConfigRecord({**content.config_records["body"], **extra})})
 
 
 def _from(name: str, body: R) -> R:

@@ -30,6 +30,8 @@ from server.exchange import Exchange
 from server.health import HealthMonitor
 from server.history import POOLED, History, RoundRecord
 from server.inspection import sound_health, sound_judgements, sound_signatures, sound_updates
+from server.pooled import Pooler
+from server.pooled_round import PooledRounds
 from server.sampling import draw_cohort
 from server.strategies.base import Strategy
 from server.weights import factors, weighed
@@ -63,6 +65,11 @@ class RoundLoop:
     observe: Observer
     stop: StopFlag = field(default_factory=threading.Event)
     monitor: HealthMonitor = field(default_factory=HealthMonitor)
+    sums: PooledRounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        pooler = Pooler(self.config, self.exchange, self.task, self.model)
+        self.sums = PooledRounds(self.config, pooler, self.strategy)
 
     def run(self) -> Checkpoint:
         """Train until the last round and give the final state.
@@ -120,6 +127,8 @@ class RoundLoop:
         every = self.config.attention.every
         measure = bool(every) and number > 1 and (number - 1) % every == 0
         cohort = draw_cohort(self.exchange.names("source"), self.config.cohort.fraction, self.config.seed, number)
+        if self.config.pooled:
+            return self.sums.round(checkpoint, cohort)
         request = TrainRequest(
             round=number,
             arrays=checkpoint.arrays,

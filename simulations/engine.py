@@ -5,14 +5,15 @@ Private names of flwr 1.41 used here and nowhere else: `serde` (a message as byt
 is), `Run`. `tests/integration/test_engine.py` names them too, so that an upgrade shows at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_from_proto, recorddict_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -64,13 +65,20 @@ class LocalGrid(Grid):
             )
             for number, members in enumerate(groups)
         }
+        self._states: dict[int, bytes] = {}
         self._workers = Workers(workers, self._answer)
 
     def _answer(self, request: bytes, emit: Emit) -> bytes:
-        message = _decode(request)
-        TaskIdentity.node_id = message.metadata.dst_node_id
+        """Answer in a worker: a node's state comes with the message and goes back with the answer, as in Flower."""
+        state, content = _split(request)
+        message = _decode(content)
+        node = message.metadata.dst_node_id
+        context = self._contexts[node]
+        context.state = recorddict_from_proto(ProtoRecordDict.FromString(state))
+        TaskIdentity.node_id = node
         try:
-            return _encode(client_app(message, self._contexts[message.metadata.dst_node_id]))
+            answer = _encode(client_app(message, context))
+            return _join(recorddict_to_proto(context.state).SerializeToString(), answer)
         finally:
             _be_server()
 
@@ -87,12 +95,17 @@ class LocalGrid(Grid):
         sent = list(messages)
         for number, message in enumerate(sent):
             message.metadata.__dict__["_message_id"] = str(number)
-        answers = self._workers.run(_Letters(sent), timeout or 3600.0)
+        answers = self._workers.run(_Letters(sent, self._states), timeout or 3600.0)
         return [
-            _decode(answer) if isinstance(answer, bytes) else Message(Error(code=2, reason=LOST), reply_to=message)
-            for message, answer in zip(sent, answers, strict=True)
-            if answer is not None
+            self._taken(message, answer) for message, answer in zip(sent, answers, strict=True) if answer is not None
         ]
+
+    def _taken(self, message: Message, answer: bytes | Exception) -> Message:
+        if not isinstance(answer, bytes):
+            return Message(Error(code=2, reason=LOST), reply_to=message)
+        state, content = _split(answer)
+        self._states[message.metadata.dst_node_id] = state
+        return _decode(content)
 
     def close(self) -> None:
         """End the workers."""
@@ -122,14 +135,16 @@ class LocalGrid(Grid):
 class _Letters:
     """Messages as bytes, each made when it is sent: a round of many sites never holds as many copies of the arrays."""
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], states: Mapping[int, bytes]) -> None:
         self._messages = messages
+        self._states = states
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def __getitem__(self, index: int) -> bytes:
-        return _encode(self._messages[index])
+        message = self._messages[index]
+        return _join(self._states.get(message.metadata.dst_node_id, b""), _encode(message))
 
 
 def train(
@@ -166,6 +181,15 @@ def _be_server() -> None:
     TaskIdentity.run_id = RUN_ID
     TaskIdentity.node_id = SERVER_NODE
     TaskIdentity.task_id = RUN_ID
+
+
+def _join(state: bytes, content: bytes) -> bytes:
+    return len(state).to_bytes(8, "big") + state + content
+
+
+def _split(joined: bytes) -> tuple[bytes, bytes]:
+    start = 8 + int.from_bytes(joined[:8], "big")
+    return joined[8:start], joined[start:]
 
 
 def _encode(message: Message) -> bytes:

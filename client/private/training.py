@@ -22,6 +22,7 @@ from common.config import TrainSection
 from common.data.augment import augment
 from common.data.base import Dataset
 from common.errors import ConfigError
+from common.privacy.plan import steps_of
 from common.protection import PrivacySection
 from common.randomness import SecureRandom
 from common.seeds import derive, torch_generator
@@ -52,11 +53,6 @@ class PrivateTraining:
     def steps(self) -> int:
         """Steps of a round: so many that a patient is expected to be seen `local-epochs` times."""
         return steps_of(self.train.local_epochs, self.privacy.sampling_probability)
-
-
-def steps_of(local_epochs: int, sampling_probability: float) -> int:
-    """Give the steps of a round, at least one."""
-    return max(1, round(local_epochs / sampling_probability))
 
 
 def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining, seed: int) -> Trained:

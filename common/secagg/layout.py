@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -78,12 +79,18 @@ class Layout:
         """How many whole numbers one unit of a segment is cut into."""
         return 1.0 if segment.whole else self.room / segment.bound
 
-    def encode(self, arrays: Mapping[str, NDArray[np.generic]], random: SecureRandom) -> Ring:
+    def encode(
+        self,
+        arrays: Mapping[str, NDArray[np.generic]],
+        random: SecureRandom,
+        noise: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+    ) -> Ring:
         """Write all segments into one vector.
 
         Args:
             arrays: Each segment's entries, flat, by name. Whole segments take integers.
             random: Rounds.
+            noise: Whole numbers added to some segments after rounding.
 
         Raises:
             SecureAggregationError: `length`: a segment is missing, surplus or of another length; `not-finite`; `bound`:
@@ -99,7 +106,10 @@ class Layout:
                 raise _wrong("length", f"{segment.name!r} has {len(values)} entries", str(segment.length))
             for at in range(0, segment.length, CHUNK):
                 part = values[at : at + CHUNK]
-                vector[start + at : start + at + len(part)] = self._encoded(segment, part, random)
+                whole = self._encoded(segment, part, random)
+                if segment.name in noise:
+                    whole = whole + noise[segment.name][at : at + CHUNK]
+                vector[start + at : start + at + len(part)] = whole
             start += segment.length
         return cast(Ring, vector)
 

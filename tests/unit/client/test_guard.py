@@ -8,7 +8,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import common.errors
 from client.guard import RAISED, guarded
-from common.errors import ConsiliumError, DataError, UnknownNameError
+from common.errors import ConsiliumError, DataError, SecureAggregationError, UnknownNameError
 
 MARKER = "p-0815-Smith"
 
@@ -49,13 +49,14 @@ class Foreign(Exception):
         raise RuntimeError("not even its text can be had")
 
 
-OURS = [kind for kind in all_errors() if kind is not UnknownNameError]
+OURS = [kind for kind in all_errors() if kind not in (UnknownNameError, SecureAggregationError)]
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [(kind(f"image of {MARKER} is broken"), kind.code) for kind in OURS]
     + [(UnknownNameError("site", MARKER, ["a"]), "unknown-name")]
+    + [(SecureAggregationError("wrong-signature", MARKER), "wrong-signature")]
     + [
         (kind(f"{MARKER} failed"), "internal")
         for kind in (ValueError, KeyError, OSError, RuntimeError, MemoryError, AssertionError, StopIteration)

@@ -218,7 +218,7 @@ def test_the_digest_ignores_the_folder_and_nothing_else():
     digests = {
         key: base.replace({key: literals.get(key) or others[type(value)](value)}).digest()
         for key, value in base.flat().items()
-        if key not in ("out", "secure-aggregation.groups")  # more than one group needs secure aggregation
+        if key not in ("out", "secure-aggregation.groups", "secure-aggregation.combine")  # they need it enabled
     }
     assert len({base.digest(), *digests.values()}) == len(digests) + 1
 
@@ -238,6 +238,16 @@ def test_the_digest_is_of_meaning_not_of_writing():
         ({"privacy.mechanism": "gaussian", "train.class-weights": "balanced"}, "no noise covers"),
         ({"secure-aggregation.enabled": True, "strategy.attention-weights": "fair"}, "single sites' signatures"),
         ({"secure-aggregation.groups": 2}, "Enable it"),
+        ({"secure-aggregation.combine": "median"}, "three groups|3 or more"),
+        (
+            {
+                "secure-aggregation.enabled": True,
+                "secure-aggregation.groups": 2,
+                "privacy.mechanism": "gaussian",
+                "privacy.placement": "central",
+            },
+            "that of one sum",
+        ),
     ],
 )
 def test_protection_that_would_not_hold_is_refused(changes, said):

@@ -13,12 +13,13 @@ from client.private.auto import _fast, auto
 from client.private.base import Clip, learning
 from client.private.per_sample import per_sample
 from client.private.sampling import Patients, micro_batches
-from client.private.training import PrivateTraining, clipped_sum, refuse_unprivate, steps_of, train_privately
+from client.private.training import PrivateTraining, clipped_sum, refuse_unprivate, train_privately
 from common.arrays import model_arrays
 from common.config import load_run_config
 from common.data.base import Batch, Dataset
 from common.errors import ConfigError
 from common.models.build import build_model
+from common.privacy.plan import steps_of
 from common.randomness import SecureRandom
 from common.tasks.build import build_task
 

@@ -1,0 +1,289 @@
+"""Rounds under privacy and secure aggregation, over the real apps: the model as in the clear, or a clean refusal."""
+
+import json
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message, MessageType
+
+from client.app import app as client_app
+from common.arrays import is_float
+from common.errors import AggregationError, BudgetExhaustedError, ConfigError, SecureAggregationError
+from common.privacy.budget import Budget
+from common.privacy.ledger import opened
+from server.checkpoint import load_checkpoint
+from simulations.engine import LocalGrid, Training, train
+from tests.federations import SITES, small_config, train_small
+
+FOUR = (*SITES, "valley")
+SECURE = {"secure_aggregation__enabled": True}
+PRIVATE = {
+    "privacy__mechanism": "gaussian",
+    "privacy__fewest_patients": 1,
+    "privacy__sampling_probability": 0.5,
+    "privacy__signature_noise_multiplier": 1.0,
+    "privacy__epsilon": 40.0,
+}
+SHARES = {**PRIVATE, **SECURE, "privacy__placement": "distributed"}
+
+
+def flat(arrays):
+    return np.concatenate([array.ravel() for array in arrays.values() if is_float(array)])
+
+
+def test_a_secure_sum_trains_the_same_model_as_the_clear_one():
+    clear, records = train_small(small_config(rounds=3))
+    secure, sums = train_small(small_config(rounds=3, secure_aggregation__ring_bits=64, **SECURE))
+    # AdamW passes on the last bit of a float, and the sums of floats were taken in another order.
+    assert np.abs(flat(secure.arrays) - flat(clear.arrays)).max() < 1e-4
+    assert secure.prior.patients == clear.prior.patients
+    np.testing.assert_allclose(secure.prior.mean, clear.prior.mean, atol=1e-4)
+    for plain, hidden in zip(records, sums, strict=True):
+        assert plain.cohort == hidden.cohort
+        assert list(hidden.train_loss) == ["(pooled)"]
+        mean = np.average(list(plain.train_loss.values()), weights=[_images(site) for site in plain.train_loss])
+        assert hidden.train_loss["(pooled)"] == pytest.approx(mean, rel=1e-3)
+
+
+def _images(site):
+    from common.data.federation import open_federation
+
+    return len(open_federation(small_config().data).site(site).train)
+
+
+def test_the_64_bit_ring_is_finer():
+    clear = flat(train_small(small_config(rounds=1, attention__every=0))[0].arrays)
+    ends = [
+        flat(
+            train_small(small_config(rounds=1, attention__every=0, secure_aggregation__ring_bits=bits, **SECURE))[
+                0
+            ].arrays
+        )
+        for bits in (32, 64)
+    ]
+    far = [np.abs(end - clear).max() for end in ends]
+    assert far[0] < 2e-3
+    assert far[1] < 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        PRIVATE,
+        {**PRIVATE, **SECURE},
+        {**SHARES, "privacy__mechanism": "skellam"},
+        {**SHARES, "privacy__mechanism": "discrete-gaussian"},
+        {**PRIVATE, "privacy__placement": "central"},
+        {**PRIVATE, **SECURE, "privacy__placement": "central"},
+        {**PRIVATE, "strategy__name": "fedadam"},
+        {**SECURE, "secure_aggregation__consistency": "signed"},
+    ],
+    ids=lambda value: "-".join(str(each) for each in value.values()) if isinstance(value, dict) else str(value),
+)
+def test_every_placement_trains_to_the_end(changes, tmp_path):
+    config = small_config(rounds=3, out=str(tmp_path), **changes)
+    end, records = train_small(config, workers=2)
+    assert end.round == 3
+    assert not any(record.failures for record in records)
+    assert np.isfinite(flat(end.arrays)).all()
+    if config.privacy.on:
+        assert all(not record.train_loss for record in records)  # a loss would be one more release
+        for site in SITES:
+            with opened(tmp_path / "sites" / site / "ledger", Budget(40.0, 1e-5)) as ledger:
+                assert 0 < ledger.spend().epsilon <= 40.0
+                purposes = [entry.release.purpose for entry in ledger.entries()]
+        assert purposes == ["training", "training", "signature", "training", "signature", "signature"]
+
+
+def test_noise_does_not_repeat(tmp_path):
+    ends = [
+        flat(train_small(small_config(rounds=1, attention__every=0, out=str(tmp_path / str(n)), **PRIVATE))[0].arrays)
+        for n in range(2)
+    ]
+    assert (ends[0] != ends[1]).mean() > 0.9
+
+
+class Losing(LocalGrid):
+    """Loses one site's answer at one stage, and leaves it out of every later one."""
+
+    def __init__(self, config, stage, site):
+        super().__init__(config, [[each] for each in FOUR], 0)
+        self.stage, self.node, self.gone = stage, 2 + FOUR.index(site), False
+
+    def send_and_receive(self, messages, *, timeout=None):
+        sent = list(messages)
+        body = sent[0].content.config_records.get("body", {})
+        now = body.get("stage") or {MessageType.TRAIN: "mask", MessageType.EVALUATE: "judge"}.get(
+            sent[0].metadata.message_type
+        )
+        self.gone = self.gone or now == self.stage
+        here = [message for message in sent if not (self.gone and message.metadata.dst_node_id == self.node)]
+        lost = [message for message in sent if message not in here]
+        answers = list(super().send_and_receive(here, timeout=timeout))
+        return answers + [Message(Error(code=1, reason="lost"), reply_to=message) for message in lost]
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("stage", ["advertise", "share", "mask", "vote", "unmask"])
+def test_a_site_that_drops_out_at_any_stage(stage, private, tmp_path, monkeypatch):
+    """The sum is that of the sites whose vectors arrived: compared with the clear run of exactly those."""
+    import simulations.engine as engine
+
+    changes = {**SECURE, "secure_aggregation__consistency": "signed", "secure_aggregation__ring_bits": 64}
+    changes |= {**PRIVATE, "privacy__noise_multiplier": 0.5} if private else {}
+    config = small_config(rounds=1, attention__every=0, cohort__quorum=3, out=str(tmp_path), **changes)
+    monkeypatch.setattr(engine, "LocalGrid", lambda config, groups, workers: Losing(config, stage, "harbour"))
+    records = []
+    end = train(Training("small", config, tuple((site,) for site in FOUR)), records.append, None, 0)
+    [record] = records
+    assert record.failures.get("harbour") in ("unreachable", None)
+    if private:
+        assert np.isfinite(flat(end.arrays)).all()
+        return
+    arrived = FOUR if stage in ("vote", "unmask") else tuple(site for site in FOUR if site != "harbour")
+    monkeypatch.undo()
+    clear, _ = train_small(small_config(rounds=1, attention__every=0), sites=arrived)
+    assert np.abs(flat(end.arrays) - flat(clear.arrays)).max() < 1e-6
+
+
+def test_too_few_sites_for_a_sum_end_the_run_and_say_so(tmp_path):
+    with pytest.raises(SecureAggregationError, match="a group, fewer than"):
+        train_small(small_config(rounds=1, out=str(tmp_path), secure_aggregation__fewest_sites=4, **SECURE))
+
+
+def test_an_exhausted_budget_stops_before_the_round_and_keeps_the_last_model(tmp_path):
+    # A noise chosen by hand that pays for two of three rounds.
+    changes = {**PRIVATE, "privacy__noise_multiplier": 1.0, "privacy__epsilon": 7.0, "privacy__delta": 1e-5}
+    config = small_config(rounds=3, attention__every=0, out=str(tmp_path), **changes)
+    with pytest.raises(BudgetExhaustedError, match="is saved and stands"):
+        train_small(config)
+    kept = load_checkpoint(tmp_path, config.digest())
+    assert kept.round == 2
+    for site in SITES:
+        with opened(tmp_path / "sites" / site / "ledger", Budget(7.0, 1e-5)) as ledger:
+            assert ledger.spend().epsilon <= 7.0
+            assert len(ledger.entries()) == kept.round
+
+
+def test_a_resumed_run_is_charged_for_what_it_repeats(tmp_path):
+    config = small_config(rounds=2, attention__every=0, out=str(tmp_path), **PRIVATE)
+    train_small(config)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(BudgetExhaustedError):  # the same rounds once more do not fit the budget that they filled
+        train_small(config)
+
+
+def test_a_site_with_too_few_patients_takes_no_part(tmp_path):
+    config = small_config(rounds=1, out=str(tmp_path), **{**PRIVATE, "privacy__fewest_patients": 50})
+    with pytest.raises(AggregationError, match="data"):
+        train_small(config)
+
+
+def test_privacy_without_a_folder_for_the_ledger_is_refused():
+    with pytest.raises(AggregationError, match="config"):
+        train_small(small_config(rounds=1, **PRIVATE))
+
+
+def test_no_count_leaves_under_privacy(tmp_path):
+    config = small_config(out=str(tmp_path), **PRIVATE)
+    seen = []
+
+    class Listening(LocalGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            answers = list(super().send_and_receive(messages, timeout=timeout))
+            seen.extend(dict(answer.content.config_records["body"]) for answer in answers)
+            return answers
+
+    grid = Listening(config, [[site] for site in SITES], 0)
+    try:
+        from server.app import coordinate
+
+        coordinate(grid, config, lambda record: None)
+    finally:
+        grid.close()
+    for body in seen:
+        assert body.get("train_images", 0) == 0
+        assert body.get("train_patients", 0) == 0
+        assert "images" not in body
+        assert "loss_sum" not in body
+
+
+def test_what_crosses_the_wire_is_masked(tmp_path):
+    """Two runs of one seed send vectors that differ in nearly every byte, though the models are the same."""
+    found = []
+    for number in range(2):
+        config = small_config(rounds=1, attention__every=0, out=str(tmp_path / str(number)), **SECURE)
+
+        class Listening(LocalGrid):
+            def send_and_receive(self, messages, *, timeout=None):
+                answers = list(super().send_and_receive(messages, timeout=timeout))
+                for answer in answers:
+                    if "segments" in answer.content.array_records:
+                        record = answer.content.array_records["segments"]
+                        assert list(record) == ["masked"]
+                        found.append(np.frombuffer(record["masked"].data, np.uint8))
+                return answers
+
+        grid = Listening(config, [[site] for site in SITES], 0)
+        try:
+            from server.app import coordinate
+
+            coordinate(grid, config, lambda record: None)
+        finally:
+            grid.close()
+    half = len(found) // 2
+    assert half >= 3
+    for one, other in zip(found[:half], found[half:], strict=True):
+        assert (one == other).mean() < 0.02
+
+
+@pytest.mark.parametrize("update", [np.nan, np.inf])
+def test_an_update_that_is_not_finite_is_named_and_left_out(update, tmp_path, monkeypatch):
+    import client.pooled as pooled
+
+    plain = pooled.train_locally
+
+    def broken(model, task, data, *rest):
+        trained = plain(model, task, data, *rest)
+        if data.patients[0].startswith("harbour") or len(data) == _images("harbour"):
+            with __import__("torch").no_grad():
+                next(model.parameters()).fill_(update)
+        return trained
+
+    monkeypatch.setattr(pooled, "train_locally", broken)
+    config = small_config(rounds=1, attention__every=0, **SECURE)
+    records = []
+    train(Training("small", config, tuple((site,) for site in FOUR)), records.append, None, 0)
+    assert records[0].failures == {"harbour": "not-finite"}
+
+
+def test_a_zero_update_is_an_update(monkeypatch):
+    import client.pooled as pooled
+    from client.training import Trained
+
+    monkeypatch.setattr(pooled, "train_locally", lambda model, task, data, *rest: Trained(len(data), 1.0))
+    config = small_config(rounds=1, attention__every=0, secure_aggregation__ring_bits=64, **SECURE)
+    end, [record] = train_small(config)
+    assert not record.failures
+    assert np.abs(flat(end.arrays)).max() > 0
+
+
+def test_a_hospital_needs_a_key_of_its_own(tmp_path):
+    from client.site import open_site
+
+    (tmp_path / "site.toml").write_text(
+        'name = "a"\nstate = "state"\n[data]\nname = "phantom"\npatients-per-site = 4\n'
+    )
+    with pytest.raises((ConfigError, Exception), match=r"\[secure\]|hold"):
+        open_site(small_config(**SECURE), {"site-config": str(tmp_path / "site.toml")})
+
+
+def test_the_ledger_says_what_left(tmp_path):
+    train_small(small_config(rounds=1, attention__every=0, out=str(tmp_path), **PRIVATE))
+    lines = (tmp_path / "sites" / "harbour" / "ledger" / "ledger.jsonl").read_text().splitlines()
+    body = json.loads(lines[-1])["body"]
+    assert body["what"] == "released"
+    assert body["size"] > 1000
+    assert len(body["digest"]) == 64
+    assert "harbour" not in lines[-1]
+    assert client_app is not None
