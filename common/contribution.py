@@ -107,13 +107,13 @@ def grids(config: RunConfig, layout: Layout) -> dict[str, Grid]:
     }
 
 
-def flatten(update: Mapping[str, NDArray[np.floating]]) -> Floats:
-    """Put the floating arrays one after the other."""
-    parts = [np.ravel(array).astype(np.float64) for array in update.values() if is_float(array)]
+def flatten(update: Mapping[str, NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Put the floating arrays one after the other, in their own precision."""
+    parts = [np.ravel(array) for array in update.values() if is_float(array)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def unflatten(vector: Floats, arrays: Arrays) -> Arrays:
+def unflatten(vector: NDArray[np.floating], arrays: Arrays) -> Arrays:
     """Cut a vector into arrays of the shapes and dtypes of the floating ones of `arrays`."""
     found, start = {}, 0
     for name, array in arrays.items():
@@ -123,10 +123,10 @@ def unflatten(vector: Floats, arrays: Arrays) -> Arrays:
     return found
 
 
-def bounded(vector: Floats, bound: float) -> Floats:
+def bounded(vector: NDArray[np.floating], bound: float) -> NDArray[np.floating]:
     """Shorten a vector to a norm of at most `bound`; the site does it, and the server tests it on the sum.
 
     What is not finite stays as it is, to be refused where it is laid out.
     """
     norm = float(np.linalg.norm(vector))
-    return vector * (bound / norm) if bound < norm < math.inf else vector
+    return np.asarray(vector * (bound / norm)) if bound < norm < math.inf else vector

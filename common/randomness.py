@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri
 
-from common.keystream import Keystream, fresh_key
+from common.keystream import LONGEST, Keystream, fresh_key
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,8 +33,8 @@ class SecureRandom:
 
     @property
     def stream(self) -> Keystream:
-        """The stream of this process."""
-        if self._process != os.getpid():
+        """The stream of this process; a new one long before a stream's end."""
+        if self._process != os.getpid() or (not self._given and self._stream.left < LONGEST // 2):
             self._stream = Keystream(self._given or fresh_key())
             self._process = os.getpid()
         return self._stream

@@ -14,7 +14,9 @@ from common.randomness import SecureRandom
 from common.secagg.masks import DTYPES, Ring
 from common.secagg.wire import digest
 
-CHUNK = 1 << 18
+CHUNK = 1 << 14
+"""Entries that are laid out at once: they and their random words stay in the processor's cache."""
+NEAREST = 1.5 * 2.0**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +130,36 @@ class Layout:
             start += segment.length
         return found
 
-    def _encoded(self, segment: Segment, part: NDArray[np.generic], random: SecureRandom) -> NDArray[np.int64]:
+    def _encoded(self, segment: Segment, part: NDArray[np.generic], random: SecureRandom) -> NDArray[Any]:
         if segment.whole and not np.issubdtype(part.dtype, np.integer):
             raise _wrong("length", f"{segment.name!r} holds {part.dtype}", "whole numbers")
-        values = part.astype(np.float64)
-        if not np.isfinite(values).all():
-            raise _wrong("not-finite", f"{segment.name!r} holds values that are not finite", "finite ones")
-        # A hair of slack: norms are bounded in single precision.
-        far = int((np.abs(values) > segment.bound * (1 + 1e-6)).sum())
-        if far:
-            raise _wrong("bound", f"{far} entries of {segment.name!r} reach beyond {segment.bound:g}", "none")
-        whole = part.astype(np.int64) if segment.whole else random.rounded(values * self.scale(segment))
-        return whole
+        # A hair of slack: norms are bounded in single precision. NaN is not less than anything.
+        limit = segment.bound * (1 + 1e-6)
+        if not (part.max() <= limit and part.min() >= -limit):
+            raise _refused(segment, part, limit)
+        if segment.whole:
+            return part.astype(np.int64)
+        scaled = part.astype(np.float64)
+        scaled *= self.scale(segment)
+        return random.rounded(scaled) if self.ring_bits == 64 else _rounded_32(scaled, random)
+
+
+def _rounded_32(scaled: NDArray[np.float64], random: SecureRandom) -> NDArray[np.int64]:
+    """Round at random, ⌊v + u⌋ = round(v + u − ½), in few passes; only the low 32 bits of the result are meant.
+
+    A double that 1.5·2⁵² was added to holds the nearest whole number, two's complement, in its low bits.
+    """
+    scaled += np.frombuffer(random.stream.piece(4 * len(scaled)), np.int32) * 2.0**-32
+    scaled += NEAREST
+    return scaled.view(np.int64)
+
+
+def _refused(segment: Segment, part: NDArray[Any], limit: float) -> SecureAggregationError:
+    bad = int((~np.isfinite(part)).sum())
+    if bad:
+        return _wrong("not-finite", f"{bad} entries of {segment.name!r} are not finite", "finite ones")
+    far = int((np.abs(part) > limit).sum())
+    return _wrong("bound", f"{far} entries of {segment.name!r} reach beyond {segment.bound:g}", "none")
 
 
 def _wrong(name: str, found: str, allowed: str) -> SecureAggregationError:

@@ -12,7 +12,7 @@ import numpy as np
 from common.errors import SecureAggregationError
 from common.secagg.identity import Roster
 from common.secagg.keys import derived, pair_key, public_of
-from common.secagg.masks import DTYPES, Ring, add_mask
+from common.secagg.masks import DTYPES, Mask, Ring, add_masks
 from common.secagg.params import Params, threshold
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import opened
@@ -141,20 +141,20 @@ class ServerSession:
             raise _refused("too-few-shares", f"{len(self._shares)} sites opened their shares and {t} are needed")
         self._opened = True
         bound = self._bound()
-        for site in alive:
-            add_mask(self._total, derived(self._secret(site, "self", t), "self", bound), -1)
+        masks: list[Mask] = [(derived(self._secret(site, "self", t), "self", bound), -1) for site in alive]
         for site in dropped:
-            self._take_off(site, self._secret(site, "mask", t), bound)
+            masks += self._left_over(site, self._secret(site, "mask", t), bound)
+        add_masks(self._total, masks)
         return self._total, alive
 
-    def _take_off(self, site: str, secret: bytes, bound: bytes) -> None:
-        """Take the masks that a dropped site would have cancelled off the others' vectors."""
-        assert self._total is not None
+    def _left_over(self, site: str, secret: bytes, bound: bytes) -> list[Mask]:
+        """Give the masks on the others' vectors that a dropped site would have cancelled."""
         if public_of(secret) != self._adverts[site].mask_key:
             raise _refused("swapped-key", f"the mask key of {site!r} is not the one it advertised")
-        for other in self._alive:
-            key = pair_key(secret, self._adverts[other].mask_key, "pair", bound)
-            add_mask(self._total, key, -1 if other < site else 1)
+        return [
+            (pair_key(secret, self._adverts[other].mask_key, "pair", bound), -1 if other < site else 1)
+            for other in self._alive
+        ]
 
     def _secret(self, site: str, which: str, t: int) -> bytes:
         points = {name: point for point, name in enumerate(sorted(self._adverts), 1)}

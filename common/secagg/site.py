@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import SecureAggregationError
 from common.secagg.identity import SIGNATURE_BYTES, Identity, Roster
 from common.secagg.keys import derived, fresh_secret, pair_key, public_of, seal, unseal
-from common.secagg.masks import DTYPES, Ring, add_mask
+from common.secagg.masks import DTYPES, Mask, Ring, add_masks
 from common.secagg.params import Params, SitePolicy, threshold
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import SHARE_BYTES, shares
@@ -105,10 +105,11 @@ class SiteSession:
                 raise malformed("a sealed share has another length")
             self._held[site] = content
         bound = mask_context(context, {site: self._adverts[site] for site in self._held})
-        add_mask(vector, derived(self._secrets["self"], "self", bound), 1)
+        masks: list[Mask] = [(derived(self._secrets["self"], "self", bound), 1)]
         for site in sorted(peers):
             key = pair_key(self._secrets["mask"], self._adverts[site].mask_key, "pair", bound)
-            add_mask(vector, key, 1 if me < site else -1)
+            masks.append((key, 1 if me < site else -1))
+        add_masks(vector, masks)
         return self.identity.sign(context, "masked", bound + hashlib.sha256(vector.data).digest())
 
     def vote(self, alive: tuple[str, ...], dropped: tuple[str, ...]) -> bytes:

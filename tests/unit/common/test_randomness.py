@@ -6,6 +6,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from common.keystream import Keystream
@@ -16,10 +17,21 @@ MANY = 200_000
 
 
 def test_the_keystream_is_aes_in_counter_mode():
-    # NIST SP 800-38A has no zero counter; AES-256 of the zero block under the zero key is FIPS 197's known answer.
-    out = np.empty(16, np.uint8)
-    Keystream(bytes(32)).fill(out)
-    assert out.tobytes().hex() == "dc95c078a2408989ad48a21492842087"
+    # From block 2 on, as GCM counts (NIST SP 800-38D); plain counter mode of the same library from the same block.
+    out = np.empty(100_000, np.uint8)
+    Keystream(KEY).fill(out)
+    plain = Cipher(algorithms.AES256(KEY), modes.CTR((2).to_bytes(16, "big"))).encryptor().update(bytes(len(out)))
+    assert out.tobytes() == plain
+
+
+def test_a_stream_ends_before_its_counter_comes_round():
+    stream = Keystream(KEY)
+    stream.left = 10
+    with pytest.raises(ValueError, match="Take a new key"):
+        stream.words32(3)
+    random = SecureRandom()
+    random.stream.left = 0
+    assert len(random.normal(4)) == 4  # takes a new key by itself
 
 
 def test_the_keystream_does_not_depend_on_how_it_is_read():
