@@ -8,8 +8,9 @@ import math
 import os
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import gammaln, ndtri
+from scipy.special import gammaln
 
 from common.keystream import LONGEST, Keystream, fresh_key
 
@@ -18,6 +19,8 @@ Integers = NDArray[np.int64]
 LARGEST_MEAN = 2.0**52
 """Of a Poisson variable: its integers still fit a double."""
 SMALL_MEAN = 10.0
+PIECE = 1 << 14
+"""Numbers made at once: they stay in the processor's cache."""
 
 
 class SecureRandom:
@@ -41,11 +44,28 @@ class SecureRandom:
 
     def uniform(self, count: int) -> Floats:
         """Give `count` numbers strictly between 0 and 1, multiples of 2⁻⁵³ shifted by half a step."""
-        return ((self.stream.words64(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        out = np.empty(count)
+        for start in range(0, count, PIECE):
+            self._fill_uniform(out[start : start + PIECE])
+        return out
 
     def normal(self, count: int) -> Floats:
-        """Give `count` standard normal numbers: the inverse of the normal law at uniform numbers, so |x| < 8.3."""
-        return np.asarray(ndtri(self.uniform(count)))
+        """Give `count` standard normal numbers: √2·erf⁻¹(2u − 1) of uniform u, the inverse of the law, so |x| < 8.3."""
+        out = np.empty(count)
+        for start in range(0, count, PIECE):
+            part = out[start : start + PIECE]
+            self._fill_uniform(part)
+            part *= 2
+            part -= 1
+            inside = torch.from_numpy(part)
+            torch.erfinv(inside, out=inside)
+            part *= math.sqrt(2)
+        return out
+
+    def _fill_uniform(self, part: Floats) -> None:
+        words = np.frombuffer(self.stream.piece(part.nbytes), "<u8")
+        np.add(words >> np.uint64(11), 0.5, out=part)
+        part *= 2.0**-53
 
     def laplace(self, count: int) -> Floats:
         """Give `count` Laplace numbers of scale 1 (density e^−|x|/2)."""
