@@ -109,19 +109,23 @@ def _ghost(layer: nn.Linear, given: Tensor, gradient: Tensor) -> _Part:
         squares = squares + gradient.sum(1).square().sum(1)
 
     def weighted(factors: Tensor) -> Rows:
-        counts = torch.where((factors > 0)[:, None, None], gradient, 0.0) * factors[:, None, None]
-        flat = counts.flatten(0, 1)
-        rows = {"weight": flat.T @ torch.where((factors > 0)[:, None, None], given, 0.0).flatten(0, 1)}
+        flat = _without(gradient, factors) * factors[:, None, None]
+        flat = flat.flatten(0, 1)
+        rows = {"weight": flat.T @ _without(given, factors).flatten(0, 1)}
         return rows if layer.bias is None else {**rows, "bias": flat.sum(0)}
 
     return _Part(squares, weighted)
 
 
 def _weigh(row: Tensor, factors: Tensor) -> Tensor:
-    flat = row.flatten(1)
-    if bool((factors == 0).any()):  # zero times infinity is not zero
-        flat = torch.where((factors > 0)[:, None], flat, torch.zeros_like(flat))
-    return torch.mv(flat.T, factors).view(row.shape[1:])
+    return torch.mv(_without(row, factors).flatten(1).T, factors).view(row.shape[1:])
+
+
+def _without(rows: Tensor, factors: Tensor) -> Tensor:
+    """Put zeros where a patient does not count, for zero times infinity is not zero; mostly there is nothing to do."""
+    if bool(factors.all()):
+        return rows
+    return torch.where((factors > 0).view(-1, *[1] * (rows.ndim - 1)), rows, torch.zeros_like(rows))
 
 
 def _hook(caught: Caught) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
