@@ -5,12 +5,29 @@ from typing import Annotated
 
 import typer
 
+from client.ledger_commands import commands as ledger
 from common.commands import answering, command_line
 
 app = command_line(
     "consilium-site",
-    "What a hospital runs: check that this site is ready to train along. Images never leave it.",
+    "What a hospital runs: check that this site is ready, and see what left it. Images never do.",
 )
+
+app.add_typer(ledger, name="ledger")
+
+
+@app.command()
+@answering
+def identity(
+    site: Annotated[str, typer.Argument(help="The site's name in the federation.")],
+    out: Annotated[Path, typer.Option(help="File for the private key; it never leaves the site.")],
+) -> None:
+    """Make this site's key for secure aggregation and print the public one, for the coordinator's roster."""
+    from common.secagg.identity import Identity
+
+    made = Identity.fresh(site)
+    made.write(out)
+    typer.echo(made.public.hex())
 
 
 @app.command()
