@@ -11,6 +11,7 @@ import typer
 
 from common.commands import answering, command_line
 from common.errors import ConfigError
+from simulations.privacy_commands import commands as privacy
 
 app = command_line(
     "consilium",
@@ -19,6 +20,7 @@ app = command_line(
 
 study = typer.Typer(no_args_is_help=True, help="Ask a finished run a question that its report does not answer.")
 app.add_typer(study, name="study")
+app.add_typer(privacy, name="privacy")
 
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log every step, and each simulated site's own errors.")]
