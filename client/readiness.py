@@ -17,7 +17,10 @@ from common.device import choose_device
 from common.errors import ConfigError
 
 ENOUGH_GIB = 1.0
-PRIVACY = "Privacy mechanism: none. Updates and signatures leave this site in the clear; images never leave it."
+PRIVACY = (
+    "Images never leave this site. Whether updates carry noise is for the run to say ([privacy]); with a [budget] here, "
+    "a run without noise is refused."
+)
 
 
 def check_site(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from common.config_checks import check_together
 from common.errors import ConfigError, nearest
-from common.protection import PrivacySection, SecureAggregationSection
+from common.protection import PrivacySection, SecureAggregationSection, protection_name
 from common.section import Section, kebab
 
 Scalar = bool | int | float | str
@@ -176,6 +176,11 @@ class RunConfig(Section):
     def pooled(self) -> bool:
         """Whether sites send vectors that are only ever added: under privacy, secure aggregation or both."""
         return self.privacy.on or self.secure_aggregation.enabled
+
+    @property
+    def protection(self) -> str:
+        """What protects the patients, in a few words."""
+        return protection_name(self.privacy, self.secure_aggregation)
 
     def flat(self) -> dict[str, Scalar]:
         """Give dotted kebab-case keys and scalar values, as Flower carries them."""

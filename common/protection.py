@@ -68,3 +68,15 @@ class SecureAggregationSection(Section):
     consistency: Literal["threshold", "signed"] = Field(
         description="threshold: a lying server learns nothing; signed: one trip more, and the lie is found"
     )
+
+
+def protection_name(privacy: PrivacySection, secure: SecureAggregationSection) -> str:
+    """Say in a few words what protects the patients of a run; "none" when nothing does."""
+    summed = ", summed securely" if secure.enabled else ""
+    if not privacy.on:
+        return f"none{summed}"
+    where = {"site": "noise at each site", "distributed": "noise in shares", "central": "noise at the server"}
+    return (
+        f"{privacy.mechanism} {where[privacy.placement]}, epsilon {privacy.epsilon:g} at delta {privacy.delta:g} a "
+        f"patient{summed}"
+    )

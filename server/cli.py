@@ -29,7 +29,7 @@ def check(
         return
     for key, value in found.items():
         typer.echo(f"{key:>15}  {value}")
-    typer.echo("ready. Privacy mechanism: none. Updates and signatures reach this server in the clear.")
+    typer.echo(f"ready. Privacy: {found['privacy']}.")
 
 
 def main() -> None:

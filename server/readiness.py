@@ -44,7 +44,7 @@ def check_run(path: Path | None) -> dict[str, Any]:
         "out": config.out or "(in memory only)",
         "finished rounds": checkpoint.round if checkpoint else 0,
         "free GiB": round(shutil.disk_usage(_existing(folder or Path())).free / 2**30, 1),
-        "privacy": config.privacy.mechanism,
+        "privacy": config.protection,
     }
 
 

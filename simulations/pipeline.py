@@ -171,7 +171,7 @@ class Run:
             "code": self.code,
             "data": data_record(study.federation, study.task),
             "environment": environment_record(experiment.config.train.device),
-            "privacy": experiment.config.privacy.mechanism,
+            "privacy": experiment.config.protection,
             "task": experiment.config.task.name,
             "metrics": list(study.task.metrics),
             "methods": {one.method: one.meaning for one in study.comparisons if one.method != "matrix"},

@@ -78,7 +78,7 @@ def notes(
 ) -> list[str]:
     """Say what a reader should know: title, privacy, a change of code on the way, metrics that sites cannot have."""
     found = [experiment.study.title] if experiment.study.title else []
-    found.append(privacy_text(experiment.config.privacy.mechanism))
+    found.append(privacy_text(experiment.config.protection))
     if began["code"] != code["digest"]:
         found.append(
             f"The code changed while the run was stopped: it began with {began['code'][:12]} and ended with "

@@ -55,7 +55,7 @@ def conduct(experiment: Experiment, folder: Path | None, resume: bool, as_json: 
     code = code_record()
     now = {"data": study.federation.data_digest, "code": code["digest"]}
     with claimed(place, experiment, now, resume) as began, _going_on(place):
-        _say(f"{privacy_text(experiment.config.privacy.mechanism)}\nRun folder: {place}")
+        _say(f"{privacy_text(experiment.config.protection)}\nRun folder: {place}")
         results, page = _work(Run(study, place, began, code))
     if as_json:
         print_json(results, page)

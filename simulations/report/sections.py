@@ -17,6 +17,8 @@ MOST_ROWS = 150
 
 PRIVACY = {
     "none": "Privacy mechanism: none. Updates and signatures were released in the clear.",
+    "none, summed securely": "Privacy mechanism: none, summed securely. The server saw sums only, and "
+    "nothing hides a patient in them.",
 }
 
 

@@ -64,7 +64,7 @@ def run(tmp_path: Path) -> Callable[..., Result]:
         ({"train__learning_rate": -1}, ["'train.learning-rate' is -1", "greater than 0"]),
         ({"train__device": "tpu"}, ["'train.device' is 'tpu'", "cuda"]),
         ({"train__device": "cuda:99"}, ["cuda:99", "usable GPUs", "'cpu'"]),
-        ({"privacy__mechanism": "gaussian"}, ["'privacy.mechanism' is 'gaussian'", "none"]),
+        ({"privacy__mechanism": "laplacian"}, ["'privacy.mechanism' is 'laplacian'", "none"]),
         ({"engine": "slurm"}, ["'engine' is 'slurm'", "in-process"]),
         ({"bootstrap": 5}, ["'bootstrap' is 5", "100"]),
         ({"seeds": "[1, 2, 1]"}, ["'seeds' is [1, 2, 1]", "1 stands there twice"]),
