@@ -58,6 +58,7 @@ class Contributor:
     site: Site
     notes: Notes
     model: AttentionModel
+    noise_multiplier: float
     random: SecureRandom
 
     def training(self, request: TrainRequest) -> Arrays:
@@ -68,7 +69,7 @@ class Contributor:
         if not config.privacy.on:
             return {**self._plain(request, seed), **signature}
         refuse_unprivate(max(config.guidance.weights().values()) > 0)
-        settings = PrivateTraining(config.train, config.privacy, request.noise_multiplier, request.mu, self.random)
+        settings = PrivateTraining(config.train, config.privacy, self.noise_multiplier, request.mu, self.random)
         task, data = self.site.task, self.site.data.train
         if config.privacy.placement == "site":
             train_privately(self.model, task, data, settings, seed)
@@ -95,12 +96,18 @@ class Contributor:
         return {**found, **(self._signature(request) if request.measure else {})}
 
     def reply(self, request: Request, segments: Arrays, layout: Layout) -> PooledReply:
-        """Put the segments on the wire, in the clear, or masked in the sum whose terms came."""
+        """Put the segments on the wire, in the clear, or masked in the sum whose terms came.
+
+        Raises:
+            ProtocolError: The segments are not those that were charged for.
+        """
+        if set(segments) != {segment.name for segment in layout.segments}:
+            raise ProtocolError("the server asks for more, or less, than the run's settings release after this round.")
         if not request.terms:
             return PooledReply(site=self.site.name, segments=segments)
         shares = grids(self.config, layout)
         noise = {
-            name: grid.share(self.config.privacy.mechanism, self._noise_of(name, request), self.random)
+            name: grid.share(self.config.privacy.mechanism, self._noise_of(name), self.random)
             for name, grid in shares.items()
         }
         vector = layout.encode(segments, self.random, noise)
@@ -109,10 +116,10 @@ class Contributor:
         )
         return PooledReply(site=self.site.name, segments={"masked": vector}, proof=proof)
 
-    def _noise_of(self, name: str, request: Request) -> float:
+    def _noise_of(self, name: str) -> float:
         privacy = self.config.privacy
         of = {RELEASE: privacy.signature_noise_multiplier, METRICS: privacy.metrics_noise_multiplier}
-        return of.get(name, request.noise_multiplier)
+        return of.get(name, self.noise_multiplier)
 
     def _plain(self, request: TrainRequest, seed: int) -> Arrays:
         """Train without privacy: the update times a hidden count of images, the count, and the loss."""
@@ -165,7 +172,7 @@ def train_pooled(
     layout = layout_of(config, model, site, request)
     plan = plan_of(config, site, layout, request)
     with charged(config, site, plan.of_training(request.round), plan.ahead(request.round, judged=False)) as charge:
-        contributor = Contributor(config, site, notes, model, SecureRandom())
+        contributor = Contributor(config, site, notes, model, plan.noise_multiplier, SecureRandom())
         reply = contributor.reply(request, contributor.training(request), layout)
         charge.leave(reply.segments)
     return reply
@@ -186,14 +193,20 @@ def judge_pooled(
     if not names:
         raise ProtocolError(f"nothing is to be judged after round {request.round}. Ask for what the settings release.")
     with charged(config, site, plan.of_judging(request.round), plan.ahead(request.round, judged=True)) as charge:
-        contributor = Contributor(config, site, notes, model, SecureRandom())
+        contributor = Contributor(config, site, notes, model, plan.noise_multiplier, SecureRandom())
         reply = contributor.reply(request, contributor.judging(request, METRICS in names), layout)
         charge.leave(reply.segments)
     return reply
 
 
 def layout_of(config: RunConfig, model: AttentionModel, site: Site, request: Request) -> Layout:
-    """Lay a round's sum out, as the server does from the same settings."""
+    """Lay a round's sum out, as the server does from the same settings.
+
+    Raises:
+        ProtocolError: The server asks in the clear for what is summed securely: a share of noise would not hide it.
+    """
+    if config.secure_aggregation.enabled != bool(request.terms):
+        raise ProtocolError("the run sums securely and the server asks in the clear, or the reverse. Nothing is sent.")
     length = schema_of(model).length if model.attention_sites else 0
     of = lengths(config, request.arrays, length, site.task)
     sites = len(read_terms(request.terms).sites) if request.terms else 2
@@ -201,7 +214,13 @@ def layout_of(config: RunConfig, model: AttentionModel, site: Site, request: Req
 
 
 def plan_of(config: RunConfig, site: Site, layout: Layout, request: Request) -> Plan:
-    """Give what the run intends at this site, with the noise that the server intends."""
+    """Give what the run intends at this site, with the noise that the server intends; the site adds what it prices.
+
+    Raises:
+        ProtocolError: The server intends no noise.
+    """
+    if config.privacy.on and not request.noise_multiplier > 0:
+        raise ProtocolError(f"the server intends noise of {request.noise_multiplier}. Under privacy it is more than 0.")
     found = grids(config, layout)
     return Plan(config, site.cohort, found.get(UPDATE), found.get(RELEASE), request.noise_multiplier)
 

@@ -18,8 +18,8 @@ from common.errors import ConfigError
 
 ENOUGH_GIB = 1.0
 PRIVACY = (
-    "Images never leave this site. Whether updates carry noise is for the run to say ([privacy]); with a [budget] here, "
-    "a run without noise is refused."
+    "Images never leave this site. Whether updates carry noise is for the run to say ([privacy]); with a [budget] "
+    "here, a run without noise is refused."
 )
 
 

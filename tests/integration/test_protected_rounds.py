@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message, MessageType
+from flwr.app import ConfigRecord, Error, Message, MessageType
 
 from client.app import app as client_app
 from common.arrays import is_float
@@ -287,3 +287,58 @@ def test_the_ledger_says_what_left(tmp_path):
     assert len(body["digest"]) == 64
     assert "harbour" not in lines[-1]
     assert client_app is not None
+
+
+class Lying(LocalGrid):
+    """A server that changes what it asks of a site."""
+
+    def __init__(self, config, lie):
+        super().__init__(config, [[site] for site in SITES], 0)
+        self.lie = lie
+
+    def send_and_receive(self, messages, *, timeout=None):
+        sent = list(messages)
+        for message in sent:
+            if message.metadata.message_type == MessageType.TRAIN:
+                body = message.content.config_records["body"]
+                message.content["body"] = ConfigRecord({**body, **self.lie})
+        return super().send_and_receive(sent, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lie"),
+    [
+        (PRIVATE, {"noise_multiplier": 0.0}),
+        (PRIVATE, {"noise_multiplier": -1.0}),
+        (PRIVATE, {"noise_multiplier": float("nan")}),
+        (PRIVATE, {"measure": True}),
+        ({**SHARES, "privacy__mechanism": "skellam"}, {"terms": "", "sealed": b""}),
+        (SECURE, {"terms": "", "sealed": b""}),
+    ],
+    ids=str,
+)
+def test_a_server_that_asks_for_less_noise_or_more_data_gets_nothing(changes, lie, tmp_path):
+    from server.app import coordinate
+
+    config = small_config(rounds=2, out=str(tmp_path), **{**changes, "attention__every": 5})
+    grid = Lying(config, lie)
+    try:
+        with pytest.raises(AggregationError, match="no sum"):
+            coordinate(grid, config, lambda record: None)
+    finally:
+        grid.close()
+    for site in SITES:
+        path = tmp_path / "sites" / site / "ledger" / "ledger.jsonl"
+        assert not path.exists() or '"released"' not in path.read_text()
+
+
+def test_little_noise_is_priced_as_such(tmp_path):
+    from server.app import coordinate
+
+    config = small_config(rounds=2, attention__every=0, out=str(tmp_path), **PRIVATE)
+    grid = Lying(config, {"noise_multiplier": 0.05})
+    try:
+        with pytest.raises(BudgetExhaustedError):
+            coordinate(grid, config, lambda record: None)
+    finally:
+        grid.close()
