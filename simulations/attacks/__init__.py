@@ -1,0 +1,10 @@
+"""ATTACKS: name to a pure function that returns findings, each against what a claimed (ε, δ) allows."""
+
+from common.registry import Registry
+
+ATTACKS = Registry(
+    "attack",
+    {
+        "canaries": "simulations.attacks.canaries:audit",
+    },
+)
