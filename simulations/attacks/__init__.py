@@ -6,5 +6,6 @@ ATTACKS = Registry(
     "attack",
     {
         "canaries": "simulations.attacks.canaries:audit",
+        "signature-membership": "simulations.attacks.signature_membership:signature_membership",
     },
 )

@@ -114,4 +114,5 @@ def canary_patients(like: Dataset, labels: NDArray[np.int64]) -> Dataset:
 def darkened(data: Dataset) -> Dataset:
     """Scale ordinary images down so that none is taken for a canary."""
     scaled = data.images * DARK
-    return replace(data, images=scaled.astype(np.uint8 if data.images.dtype == np.uint8 else np.float32))
+    whole = data.images.dtype == np.uint8
+    return replace(data, images=scaled.astype(np.uint8) if whole else scaled.astype(np.float32))
