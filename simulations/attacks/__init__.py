@@ -6,6 +6,7 @@ ATTACKS = Registry(
     "attack",
     {
         "canaries": "simulations.attacks.canaries:audit",
+        "inversion": "simulations.attacks.inversion:inversion",
         "signature-membership": "simulations.attacks.signature_membership:signature_membership",
     },
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["within", "undecided", "exceeds", "no-claim"]
+Verdict = Literal["within", "undecided", "exceeds", "no-bound"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Finding:
     """One measure of one attack's success; the larger, the worse for patients.
 
     `interval` is the 95 % interval of `success`. `baseline` is what is reached without seeing the release.
-    `claimed_bound` is the most that the claimed (ε, δ) allows, ∞ where nothing is claimed. `samples` counts the
+    `claimed_bound` is the most that the claimed (ε, δ) allows, ∞ where it bounds nothing. `samples` counts the
     patients, canaries or draws behind the figure. `details` are further numbers by name.
     """
 
@@ -32,10 +32,10 @@ class Finding:
 
         "exceeds" when the whole interval lies above the bound: the claim is wrong, or the one case of forty in which an
         interval misses on that side. "undecided" when only the figure does. "within" proves nothing about stronger
-        attacks.
+        attacks. "no-bound" where nothing is claimed, or no claim bounds this measure.
         """
         if math.isinf(self.claimed_bound):
-            return "no-claim"
+            return "no-bound"
         if self.interval[0] > self.claimed_bound:
             return "exceeds"
         return "undecided" if self.success > self.claimed_bound else "within"

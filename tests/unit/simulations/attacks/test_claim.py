@@ -67,7 +67,7 @@ def test_a_claim_that_is_none_is_refused(epsilon, delta):
         ((0.2, 0.4), 0.35, "within"),
         ((0.2, 0.4), 0.25, "undecided"),
         ((0.2, 0.4), 0.1, "exceeds"),
-        ((0.2, 0.4), math.inf, "no-claim"),
+        ((0.2, 0.4), math.inf, "no-bound"),
     ],
 )
 def test_verdicts(interval, bound, verdict):

@@ -43,7 +43,7 @@ def test_made_rows_are_traced_as_theory_says(cohort, noise):
     standard_error = (finding.interval[1] - finding.interval[0]) / 3.92
     assert abs(finding.success - theory(cohort, noise)) < 4 * standard_error + 0.005
     assert finding.details["noise"] == pytest.approx(noise, rel=0.1)
-    assert finding.verdict == "no-claim"
+    assert finding.verdict == "no-bound"
 
 
 def test_rows_that_hang_together_are_traced_as_well_as_those_that_do_not():
