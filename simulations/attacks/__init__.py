@@ -7,6 +7,7 @@ ATTACKS = Registry(
     {
         "canaries": "simulations.attacks.canaries:audit",
         "inversion": "simulations.attacks.inversion:inversion",
+        "membership": "simulations.attacks.membership:membership",
         "signature-membership": "simulations.attacks.signature_membership:signature_membership",
     },
 )

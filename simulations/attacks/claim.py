@@ -31,6 +31,17 @@ class Claim:
         """Whether nothing is claimed."""
         return math.isinf(self.epsilon)
 
+    @property
+    def swapped(self) -> "Claim":
+        """Give what it claims of data that differ by one patient put in another's place: (2ε, (1 + e^ε) δ).
+
+        For attacks on cohorts of a fixed size, such as a training split against a test split: who is a member takes the
+        place of somebody. Two steps, one out and one in (group privacy, Dwork and Roth 2014, theorem 2.2).
+        """
+        if self.nothing:
+            return self
+        return Claim(2 * self.epsilon, min((1 + _exp(self.epsilon)) * self.delta, 1 - 1e-12))
+
     def reach(self, chance: float) -> float:
         """Give the largest probability of an event that without the patient, or by guessing, has `chance`.
 

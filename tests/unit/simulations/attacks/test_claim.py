@@ -51,6 +51,15 @@ def test_randomised_response_reaches_it_exactly():
     assert claim.area == pytest.approx(0.75)
 
 
+@given(st.floats(0, 3), st.floats(0, 0.01), st.floats(0, 1))
+def test_swapping_is_one_out_and_one_in(epsilon, delta, chance):
+    claim = Claim(epsilon, delta)
+    twice = math.exp(epsilon) * (math.exp(epsilon) * chance + delta) + delta
+    assert claim.swapped.reach(chance) <= twice + 1e-9
+    steep = math.exp(claim.swapped.epsilon) * chance + claim.swapped.delta
+    assert steep == pytest.approx(twice)
+
+
 def test_nothing_claimed_allows_everything():
     assert Claim(math.inf, 0).reach(0.0) == Claim(math.inf, 0).area == math.inf
 
