@@ -6,6 +6,7 @@ ATTACKS = Registry(
     "attack",
     {
         "canaries": "simulations.attacks.canaries:audit",
+        "attention-map": "simulations.attacks.attention_map:attention_map",
         "inversion": "simulations.attacks.inversion:inversion",
         "membership": "simulations.attacks.membership:membership",
         "signature-membership": "simulations.attacks.signature_membership:signature_membership",
