@@ -62,8 +62,11 @@ class SiteTraining:
 
     def __call__(self, chosen: Bools, seed: int) -> Floats:
         """Train on the chosen patients, in the order of `patient_confidence`. bool [P] -> [P]."""
+        return self.trained(self.build(seed), chosen, seed)
+
+    def trained(self, model: AttentionModel, chosen: Bools, seed: int) -> Floats:
+        """Train this model, which the caller keeps, on the chosen patients. bool [P] -> [P]."""
         names = np.unique(self.data.patients)
-        model = self.build(seed)
         self.train(model, self.data.subset(np.isin(self.data.patients, names[chosen])), seed)
         return patient_confidence(model, self.data)
 
