@@ -31,7 +31,7 @@ def audit(mechanism: Mechanism, canaries: int, claim: Claim, seed: int, shares: 
 
     Args:
         mechanism: What is audited; called once.
-        canaries: How many, m. However large the leak, 1000 show no more than ε = 5.3, and 100 no more than 2.9.
+        canaries: How many, m. However large the leak, 1000 show no more than ε = 5.3, and 100 no more than 3.
         claim: What is to be refuted.
         seed: Draws the coins, which must not depend on what the mechanism draws.
         shares: Of the canaries to guess about, each in (0, 1]; fixed before the run.

@@ -3,7 +3,9 @@
 `python -m simulations.attacks.rehearsal` prints the findings of docs/reference/attacks.md as JSON.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,9 @@ from common.privacy.accountant import epsilon
 from common.privacy.calibration import gaussian_noise_multiplier, noise_multiplier
 from common.privacy.events import Gaussian, PoissonSampled, Repeated
 from common.tasks.build import build_task
+from simulations.attacks.canaries import audit, dirac
 from simulations.attacks.claim import Claim
-from simulations.attacks.private_sum import GaussianSum, plain_sum
+from simulations.attacks.private_sum import GaussianSum, PrivateSum, plain_sum
 from simulations.attacks.suite import Effort, Release, Subject, attack_site
 from simulations.findings import print_json
 from simulations.workers import default_workers
@@ -85,17 +88,39 @@ def subject(config: RunConfig, protection: Protection | None) -> Subject:
     return Subject(build, privately, claim, task, data, gradient, signature)
 
 
+STEPS, NOISE = 100, 20.0
+SUMS: dict[str, tuple[PrivateSum, float]] = {
+    "correct": (GaussianSum(1, NOISE), 5),
+    "half the noise": (GaussianSum(1, NOISE / 2), 5),
+    "no clipping": (GaussianSum(5, NOISE / 5), 5),
+    "a tenth of the noise": (GaussianSum(1, NOISE / 10), 5),
+    "clips at ten times the norm": (GaussianSum(10, NOISE / 10), 100),
+    "no noise": (plain_sum, 1),
+}
+"""Sums that claim sensitivity 1 and noise 20, and the norm of the canaries' gradients."""
 CASES = {"none": None, "private": Protection(3.0, 1.0), "broken": Protection(3.0, 1.0, BROKEN)}
 
 
+def sums(seeds: Sequence[int] = (0, 1, 2)) -> list[dict[str, Any]]:
+    """Audit each of SUMS over 100 steps with 1000 canaries."""
+    claim = Claim(epsilon([Repeated(Gaussian(NOISE), STEPS)], DELTA), DELTA)
+    return [
+        {"case": name, "seed": seed, **audit(dirac(private_sum, STEPS, norm), 1000, claim, seed)[0].row()}
+        for name, (private_sum, norm) in SUMS.items()
+        for seed in seeds
+    ]
+
+
 def main() -> None:
-    """Attack the phantom under each of CASES and print the findings."""
+    """Audit the sums, attack the phantom under each of CASES, and print the findings."""
     config = load_run_config(SETTINGS)
     found = {
         name: attack_site(subject(config, each), Effort(workers=default_workers()), seed=1)
         for name, each in CASES.items()
     }
-    print_json({"findings": [{"case": name, **each.row()} for name, of in found.items() for each in of]})
+    print_json(
+        {"sums": sums(), "findings": [{"case": name, **each.row()} for name, of in found.items() for each in of]}
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from common.errors import DataError
 from common.models.build import build_model
 from common.privacy.calibration import gaussian_noise_multiplier
 from common.randomness import SecureRandom
+from simulations.attacks import signature_membership as module
 from simulations.attacks.claim import Claim
 from simulations.attacks.private_sum import GaussianSum, plain_sum
 from simulations.attacks.signature_membership import patient_rows, release_covariance, signature_membership
@@ -51,6 +52,14 @@ def test_rows_that_hang_together_are_traced_as_well_as_those_that_do_not():
     mixed = rows() @ np.diag(np.linspace(0.5, 2.0, ENTRIES))
     straight, bent = (signature_membership(each, plain_sum, NOTHING, 0, (50,))[0].success for each in (rows(), mixed))
     assert bent == pytest.approx(straight, abs=0.02)
+
+
+def test_the_plain_inner_product_finds_less(monkeypatch):
+    uneven = rows() @ np.diag(np.linspace(0.1, 3.0, ENTRIES))
+    (weighted,) = signature_membership(uneven, plain_sum, NOTHING, 0, (50,))
+    monkeypatch.setattr(module, "release_covariance", lambda known, n, noise: np.eye(ENTRIES))
+    (plain,) = signature_membership(uneven, plain_sum, NOTHING, 0, (50,))
+    assert plain.interval[1] < weighted.interval[0]
 
 
 @pytest.mark.parametrize("broken", [False, True])
