@@ -9,6 +9,8 @@ import typer
 from common.commands import answering
 
 commands = typer.Typer(no_args_is_help=True, help="Plan a run's privacy, and try to break a finished run's.")
+CANARIES = 500
+"""Patients made up to be found again; all of 500 would show an epsilon of 4.7."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -56,3 +58,31 @@ def plan(
         "\nPatients for a tenth: how many a site needs for that noise to be a tenth of the clip norm."
     )
     typer.echo(f"\n{found.statement}")
+
+
+@commands.command()
+@answering
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; by default RUN/audit.")] = None,
+    patients: Annotated[int, typer.Option(min=20, help="At most so many patients, of all source sites.")] = 120,
+    shadows: Annotated[int, typer.Option(min=2, help="Models trained to learn what membership looks like.")] = 16,
+    broken: Annotated[
+        float, typer.Option(min=1, help="Divide the noise and tell nobody: the audit must catch it.")
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Attack a run: canaries, membership, gradient inversion, released signatures and maps, beside what it claims.
+
+    Ends with exit code 5 when an attack goes beyond the claim. Takes minutes: every shadow model is a training.
+    """
+    from simulations.attacks.suite import Effort
+    from simulations.audit_pages import show_audit
+    from simulations.privacy_audit import audit_run
+    from simulations.workers import default_workers
+
+    effort = Effort(canaries=CANARIES, shadows=shadows, workers=default_workers())
+    typer.echo(f"training {shadows} shadow models, a target and the canaries' model …", err=True)
+    found = audit_run(run, effort, patients, 1, broken)
+    if show_audit(found, out or run / "audit", as_json):
+        raise typer.Exit(5)
