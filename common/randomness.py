@@ -42,8 +42,12 @@ class SecureRandom:
             self._process = os.getpid()
         return self._stream
 
+    def seed(self) -> int:
+        """Give a seed for a generator whose numbers must be secret but need not be strong, of 63 bits."""
+        return int(self.stream.words64(1)[0] >> np.uint64(1))
+
     def uniform(self, count: int) -> Floats:
-        """Give `count` numbers strictly between 0 and 1, multiples of 2⁻⁵³ shifted by half a step."""
+        """Give `count` numbers strictly between 0 and 1, multiples of 2⁻⁵² shifted by half a step."""
         out = np.empty(count)
         for start in range(0, count, PIECE):
             self._fill_uniform(out[start : start + PIECE])
@@ -64,8 +68,9 @@ class SecureRandom:
 
     def _fill_uniform(self, part: Floats) -> None:
         words = np.frombuffer(self.stream.piece(part.nbytes), "<u8")
-        np.add(words >> np.uint64(11), 0.5, out=part)
-        part *= 2.0**-53
+        # 52 bits and the half fill a double; with one bit more the largest number would be rounded up to 1.
+        np.add(words >> np.uint64(12), 0.5, out=part)
+        part *= 2.0**-52
 
     def laplace(self, count: int) -> Floats:
         """Give `count` Laplace numbers of scale 1 (density e^−|x|/2)."""
