@@ -57,14 +57,26 @@ class SecureRandom:
         """Give `count` standard normal numbers: √2·erf⁻¹(2u − 1) of uniform u, the inverse of the law, so |x| < 8.3."""
         out = np.empty(count)
         for start in range(0, count, PIECE):
-            part = out[start : start + PIECE]
-            self._fill_uniform(part)
-            part *= 2
-            part -= 1
-            inside = torch.from_numpy(part)
-            torch.erfinv(inside, out=inside)
-            part *= math.sqrt(2)
+            self._fill_normal(out[start : start + PIECE])
         return out
+
+    def add_normal(self, values: NDArray[np.floating], deviation: float) -> None:
+        """Add to `values`, [n], in place, what `normal` gives, times `deviation`; no more of it is held than a piece."""
+        part = np.empty(PIECE)
+        for start in range(0, len(values), PIECE):
+            some = values[start : start + PIECE]
+            noise = part[: len(some)]
+            self._fill_normal(noise)
+            noise *= deviation
+            some += noise
+
+    def _fill_normal(self, part: Floats) -> None:
+        self._fill_uniform(part)
+        part *= 2
+        part -= 1
+        inside = torch.from_numpy(part)
+        torch.erfinv(inside, out=inside)
+        part *= math.sqrt(2)
 
     def _fill_uniform(self, part: Floats) -> None:
         words = np.frombuffer(self.stream.piece(part.nbytes), "<u8")

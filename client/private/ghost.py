@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from client.private.factors import Factors
 from client.private.rules import Rows, back_to_weight, plainly_padded
 
 CHEAPER = 0.7
 """Gram matrices cost T²(d + p), the gradient itself T·d·p; below this share of it they are the faster way."""
-Weigh = Callable[[Tensor, Tensor], Rows]
-"""From what went in and the weighted gradient of what came out, both [P, …], to the weighted sum."""
+Weigh = Callable[[Factors], Rows]
+"""From the patients' factors to the weighted sum."""
 
 
 def ghost(layer: nn.Module, given: Tensor, gradient: Tensor) -> tuple[Tensor, Weigh] | None:
@@ -45,7 +46,7 @@ def squared_norms(given: Tensor, gradient: Tensor) -> Tensor:
     numbers rounded by u (Higham and Mary 2019), and that is added. Without cancelling it is a few millionths.
     """
     inputs, outputs = torch.bmm(given, given.transpose(1, 2)), torch.bmm(gradient, gradient.transpose(1, 2))
-    squares = torch.bmm(inputs.flatten(1)[:, None], outputs.flatten(1)[:, :, None]).flatten()
+    squares = (inputs * outputs).sum((1, 2))
     lengths = (inputs.diagonal(dim1=1, dim2=2) * outputs.diagonal(dim1=1, dim2=2)).sqrt().sum(1)
     terms = given.shape[2] + gradient.shape[2] + given.shape[1] ** 2
     slack = torch.finfo(given.dtype).eps * math.sqrt(terms)
@@ -56,13 +57,17 @@ def _linear(layer: nn.Linear, given: Tensor, gradient: Tensor) -> tuple[Tensor, 
     """Shapes: given [P, …, p], gradient [P, …, d]."""
     given, gradient = _tokens(given), _tokens(gradient)
     squares = squared_norms(given, gradient)
+    bias = gradient.sum(1) if _learns(layer, "bias") else None
 
-    def weigh(given: Tensor, weighted: Tensor) -> Rows:
-        flat = weighted.flatten(0, -2)
-        rows = {"weight": flat.T @ given.flatten(0, -2)}
-        return {**rows, "bias": flat.sum(0)} if _learns(layer, "bias") else rows
+    def weigh(factors: Factors) -> Rows:
+        if layer.in_features < layer.out_features:  # the narrower side costs less to weigh
+            left, right = factors.without(gradient), factors.scale(given)
+        else:
+            left, right = factors.scale(gradient), factors.without(given)
+        rows = {"weight": left.flatten(0, 1).T @ right.flatten(0, 1)}
+        return rows if bias is None else {**rows, "bias": factors.weigh(bias)}
 
-    return (squares + gradient.sum(1).square().sum(1) if _learns(layer, "bias") else squares), weigh
+    return _with(squares, bias), weigh
 
 
 def _convolution(layer: nn.Conv2d, given: Tensor, gradient: Tensor) -> tuple[Tensor, Weigh]:
@@ -70,12 +75,18 @@ def _convolution(layer: nn.Conv2d, given: Tensor, gradient: Tensor) -> tuple[Ten
     size, padding, stride, dilation = layer.kernel_size, layer.padding, layer.stride, layer.dilation
     places = F.unfold(given, size, dilation=dilation, padding=padding, stride=stride)  # type: ignore[arg-type]
     squares = squared_norms(places.transpose(1, 2), gradient.flatten(2).transpose(1, 2))
+    bias = gradient.sum((2, 3)) if _learns(layer, "bias") else None
 
-    def weigh(given: Tensor, weighted: Tensor) -> Rows:
-        rows = {"weight": back_to_weight(layer, given, weighted, layer.weight.detach(), groups=1)}
-        return {**rows, "bias": weighted.sum((0, 2, 3))} if _learns(layer, "bias") else rows
+    def weigh(factors: Factors) -> Rows:
+        weighted = factors.scale(gradient)
+        rows = {"weight": back_to_weight(layer, factors.without(given), weighted, layer.weight.detach(), groups=1)}
+        return rows if bias is None else {**rows, "bias": factors.weigh(bias)}
 
-    return (squares + gradient.sum((2, 3)).square().sum(1) if _learns(layer, "bias") else squares), weigh
+    return _with(squares, bias), weigh
+
+
+def _with(squares: Tensor, bias: Tensor | None) -> Tensor:
+    return squares if bias is None else squares + bias.square().sum(1)
 
 
 def _cheaper(tokens: int, wide: int, deep: int) -> bool:
@@ -83,7 +94,7 @@ def _cheaper(tokens: int, wide: int, deep: int) -> bool:
 
 
 def _tokens(rows: Tensor) -> Tensor:
-    return rows.reshape(len(rows), -1, rows.shape[-1])
+    return rows.reshape(len(rows), -1, rows.shape[-1]).contiguous()
 
 
 def _learns(layer: nn.Module, name: str) -> bool:

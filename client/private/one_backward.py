@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from client.private.base import Clip, Clipped, ImageLosses, learning, shares
 from client.private.catching import catching, used
 from client.private.checks import refuse_mixing
-from client.private.parts import Factors, Part, part
+from client.private.factors import Factors
+from client.private.parts import Part, part
 from client.private.trial import why_not
 from common.data.base import Batch
 from common.errors import UnsupportedModelError

@@ -6,36 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from client.private.factors import Factors
 from client.private.ghost import ghost
 from client.private.rules import Rows, rows_of
-
-
-@dataclass(frozen=True, slots=True)
-class Factors:
-    """What each patient counts, [P], and who counts nothing, [P]; `spoilt` is None where everybody counts."""
-
-    each: Tensor
-    spoilt: Tensor | None
-
-    @classmethod
-    def of(cls, factors: Tensor) -> "Factors":
-        """Find who counts nothing."""
-        spoilt = factors == 0
-        return cls(factors, spoilt if bool(spoilt.any()) else None)
-
-    def without(self, rows: Tensor) -> Tensor:
-        """Put zeros where a patient does not count, for zero times infinity is not zero. [P, …] -> [P, …]."""
-        if self.spoilt is None:
-            return rows
-        return rows.masked_fill(self.spoilt.view(-1, *[1] * (rows.ndim - 1)), 0)
-
-    def weigh(self, rows: Tensor) -> Tensor:
-        """Add rows up by their factors. [P, …] -> […]."""
-        return torch.mv(self.without(rows).flatten(1).T, self.each.to(rows.dtype)).view(rows.shape[1:])
-
-    def scale(self, rows: Tensor) -> Tensor:
-        """Multiply rows by their factors. [P, …] -> [P, …]."""
-        return self.without(rows) * self.each.to(rows.dtype).view(-1, *[1] * (rows.ndim - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +32,7 @@ def part(layer: nn.Module, given: Tensor, gradient: Tensor, patients: Tensor | N
     if patients is None:
         found = ghost(layer, given, gradient)
         if found is not None:
-            norms, weigh = found
-            return Part(norms, lambda factors: weigh(factors.without(given), factors.scale(gradient)))
+            return Part(*found)
     rows = rows_of(layer, given, gradient)
     if patients is not None:
         rows = {name: row.new_zeros(count, *row.shape[1:]).index_add_(0, patients, row) for name, row in rows.items()}

@@ -77,8 +77,7 @@ def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: 
         total, _ = clipped_sum(model, task, data, settings, patients)
         optimizer.zero_grad(set_to_none=True)
         for parameter, gradient in zip(learning(model).values(), total, strict=True):
-            noise = torch.from_numpy(settings.random.normal(parameter.numel())).mul_(deviation)
-            parameter.grad = gradient.add_(noise.to(gradient).view_as(gradient)).div_(max(expected, 1.0))
+            parameter.grad = noised(gradient, deviation, settings.random).div_(max(expected, 1.0))
         if anchor:
             proximal(model, anchor, settings.mu).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -100,7 +99,7 @@ def clipped_sum(
     patients = patients or Patients(data.patients, settings.privacy.images_per_patient)
     device = next(model.parameters()).device
     drawn = patients.sample(settings.privacy.sampling_probability, settings.random)
-    total = [torch.zeros_like(parameter) for parameter in learning(model).values()]
+    total: Gradient = []
     losses, engine = image_losses(task), ENGINES.load(settings.privacy.engine)
     with nothing_kept(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.random.seed())
@@ -110,8 +109,22 @@ def clipped_sum(
                 batch = augment(batch, torch.default_generator)
             index = torch.from_numpy(part.patients).to(device)
             found = engine(model, losses, batch, index, settings.clip)
-            torch._foreach_add_(total, found.total)
-    return total, len(drawn)
+            total = added(total, found.total)
+    return total or [torch.zeros_like(parameter) for parameter in learning(model).values()], len(drawn)
+
+
+def added(total: Gradient, more: Gradient) -> Gradient:
+    """Add `more` to `total` in place; what is empty has nothing yet."""
+    if total and more:
+        torch._foreach_add_(total, more)
+    return total or more
+
+
+def noised(gradient: Tensor, deviation: float, random: SecureRandom) -> Tensor:
+    """Add normal noise of standard deviation `deviation` to each entry, in place where it can be. Same shape."""
+    host = gradient.to("cpu", torch.promote_types(gradient.dtype, torch.float32)).contiguous()
+    random.add_normal(host.view(-1).numpy(), deviation)
+    return host.to(gradient)
 
 
 def refuse_unprivate(guided: bool) -> None:

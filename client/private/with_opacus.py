@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from client.private.base import Clip, Clipped, ImageLosses, learning, shares
 from client.private.checks import explicit_attention, refuse_mixing
-from client.private.parts import Factors
+from client.private.factors import Factors
 from client.private.trial import why_not
 from common.data.base import Batch
 from common.errors import ConfigError, UnsupportedModelError

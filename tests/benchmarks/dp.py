@@ -24,13 +24,15 @@ from machine import describe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client.private.base import Clip
+from client.private.base import Clip, image_losses
 from client.private.one_backward import one_backward
 from client.private.per_sample import per_sample
-from common.config import ModelSection
+from client.private.training import added, noised
+from common.config import ModelSection, load_run_config
 from common.data.base import Batch
 from common.models.build import build_model
 from common.randomness import SecureRandom
+from common.tasks.classification import Multiclass
 
 BATCH = 64
 BARS = {"ViT 28×28": 1.5, "SE-ResNet 28×28": 1.8}
@@ -143,12 +145,6 @@ def models() -> dict[str, tuple[Callable[[], nn.Module], int]]:
     }
 
 
-def losses(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of each image."""
-    assert batch.labels is not None
-    return F.cross_entropy(logits, batch.labels, reduction="none")
-
-
 def rows(build: Callable[[], nn.Module], size: int) -> dict[str, Callable[[], Step]]:
     """Give each row as what prepares it, each with a model of its own."""
     torch.manual_seed(0)
@@ -179,18 +175,17 @@ def plain(model: nn.Module, images: Tensor, labels: Tensor) -> Step:
 def ours(model: nn.Module, images: Tensor, labels: Tensor, engine: Callable[..., object], micro: int) -> Step:
     """Take private steps: clipped sums of micro-batches, noise from the cryptographic source, one optimizer step."""
     optimizer, random = torch.optim.SGD(model.parameters(), lr=1e-3), SecureRandom()
-    parameters = list(model.parameters())
+    parameters, losses = list(model.parameters()), image_losses(Multiclass(load_run_config().task, ("no", "yes"), ()))
 
     def step() -> None:
-        total = [torch.zeros_like(parameter) for parameter in parameters]
+        total: list[Tensor] = []
         for start in range(0, BATCH, micro):
             part = slice(start, start + micro)
             batch = Batch(images=images[part], labels=labels[part], masks=None)
             found = engine(model, losses, batch, torch.arange(micro), Clip(1.0))
-            torch._foreach_add_(total, found.total)  # type: ignore[attr-defined]
+            total = added(total, found.total)
         for parameter, gradient in zip(parameters, total, strict=True):
-            noise = torch.from_numpy(random.normal(parameter.numel())).view_as(parameter)
-            parameter.grad = gradient.add_(noise).div_(BATCH)
+            parameter.grad = noised(gradient, 1.0, random).div_(BATCH)
         optimizer.step()
 
     return step

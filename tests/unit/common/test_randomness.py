@@ -172,3 +172,12 @@ def test_seeds_come_from_the_stream_and_are_no_two_alike():
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert SecureRandom(KEY).seed() in seeds
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_noise_that_is_added_is_the_noise_that_is_given(kind):
+    count = 40_000  # more than one piece
+    values = np.linspace(-1, 1, count).astype(kind)
+    expected = (values + 0.7 * SecureRandom(KEY).normal(count)).astype(kind)
+    SecureRandom(KEY).add_normal(values, 0.7)
+    assert (values == expected).all()

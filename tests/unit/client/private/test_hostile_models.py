@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from client.private import ENGINES
 from client.private.auto import auto
 from client.private.base import Clip, learning
+from client.private.factors import Factors
 from client.private.ghost import ghost, squared_norms
 from client.private.one_backward import one_backward, taken_apart
 from client.private.per_sample import per_sample
@@ -288,7 +289,7 @@ def test_tokens_that_cancel_do_not_hide_a_long_gradient(seed):
     long = float(linear(layer, given, gradient)["weight"].norm())
     assert long > 5  # with a clip norm of one it must be cut
     squares, weigh = ghost(layer, given, gradient)
-    moved = weigh(given, gradient * Clip(1.0).factors(squares.sqrt())[:, None, None])["weight"].norm()
+    moved = weigh(Factors.of(Clip(1.0).factors(squares.sqrt())))["weight"].norm()
     assert float(moved) <= 1.0 + 1e-3
 
 
