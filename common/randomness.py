@@ -61,7 +61,7 @@ class SecureRandom:
         return out
 
     def add_normal(self, values: NDArray[np.floating], deviation: float) -> None:
-        """Add to `values`, [n], in place, what `normal` gives, times `deviation`; no more of it is held than a piece."""
+        """Add to `values`, [n], in place, what `normal` gives times `deviation`; only a piece of it is held at once."""
         part = np.empty(PIECE)
         for start in range(0, len(values), PIECE):
             some = values[start : start + PIECE]

@@ -4,7 +4,6 @@ RULES has the layers that are worth it; any other layer that maps [B, …] to [B
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 
-from common.models.weight_standardised import WeightStandardisedConv2d, WeightStandardisedConv3d, standardise
+from common.models.weight_standardised import WeightStandardisedConv2d, WeightStandardisedConv3d
 
 Rows = dict[str, Tensor]
 """Per parameter [B, *shape]: each image's gradient."""
@@ -40,9 +39,16 @@ def standardised(layer: WeightStandardisedConv2d | WeightStandardisedConv3d, giv
     if not plainly_padded(layer):
         return any_layer(layer, given, gradient)
     rows = convolution(layer, given, gradient)
-    back = vjp(partial(standardise, epsilon=layer.epsilon), layer.weight.detach(), layer.gain.detach())[1]
-    weight, gain = vmap(back)(rows["weight"])
-    return {**rows, "weight": weight, "gain": gain}
+    weight = layer.weight.detach().flatten(1)
+    centred = weight - weight.mean(1, keepdim=True)
+    scale = (centred.square().sum(1) + layer.epsilon).rsqrt()
+    # v = gain·scale·c, c the centred filter: ∂gain = scale·⟨g, c⟩, ∂w = gain·scale·(g − mean g − scale²·⟨g, c⟩·c)
+    found = rows["weight"].flatten(2)
+    along = torch.einsum("bdn,dn->bd", found, centred)
+    found = found - found.mean(2, keepdim=True)
+    found.addcmul_((along * scale.square())[:, :, None], centred, value=-1)
+    found.mul_((layer.gain.detach() * scale)[:, None])
+    return {**rows, "weight": found.view_as(rows["weight"]), "gain": along * scale}
 
 
 def group_norm(layer: nn.GroupNorm, given: Tensor, gradient: Tensor) -> Rows:
