@@ -1,7 +1,7 @@
 """Local training under patient-level differential privacy (DP-SGD).
 
-A step draws patients, clips the gradient of each, adds Gaussian noise to the sum and divides by the number of patients
-that a step expects. The optimizer only sees that; whatever it does with it costs no more.
+A step draws patients, clips the gradient of each, adds Gaussian noise to the sum and divides by a public number. The
+optimizer only sees that; whatever it does with it costs no more.
 
 Source: Abadi et al. 2016, algorithm 1, with patients for examples and Poisson sampling (Mironov et al. 2019).
 """
@@ -53,6 +53,15 @@ class PrivateTraining:
         """Steps of a round: so many that a patient is expected to be seen `local-epochs` times."""
         return steps_of(self.train.local_epochs, self.privacy.sampling_probability)
 
+    @property
+    def expected(self) -> float:
+        """Patients that a step expects at the smallest site that may take part, at least one; sums are divided by it.
+
+        Not by what this site expects: the noise of an update would then tell how many patients there are, to a part in
+        thousands, and with one patient more or less would have another law than the accountant's.
+        """
+        return max(self.privacy.sampling_probability * self.privacy.fewest_patients, 1.0)
+
 
 def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining) -> Trained:
     """Train `model` in place for one round. The loss is not told: it would be one more release.
@@ -71,13 +80,12 @@ def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: 
     optimizer = build_optimizer(model, settings.train)
     anchor = [each.detach().clone() for each in model.parameters()] if settings.mu else []
     deviation = settings.noise_multiplier * settings.privacy.clip_norm
-    expected = settings.privacy.sampling_probability * len(patients)
     model.train()
     for _ in range(settings.steps):
         total, _ = clipped_sum(model, task, data, settings, patients)
         optimizer.zero_grad(set_to_none=True)
         for parameter, gradient in zip(learning(model).values(), total, strict=True):
-            parameter.grad = noised(gradient, deviation, settings.random).div_(max(expected, 1.0))
+            parameter.grad = noised(gradient, deviation, settings.random).div_(settings.expected)
         if anchor:
             proximal(model, anchor, settings.mu).backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -252,8 +252,8 @@ def times(name: str, repeats: int) -> None:
     for row, seconds in median.items():
         print(f"| {row} | {1e3 * seconds:.0f} | {seconds / median['plain SGD']:.2f} |")
     if name in BARS:
-        best = min(seconds for row, seconds in median.items() if row.startswith("ours, one") or "micro" in row)
-        print(f"\nbar {BARS[name]}, found {best / median['plain SGD']:.2f}")
+        worst = max(median[row] for row in ("ours, one backward", "ours, micro-batches of 16"))
+        print(f"\nbar {BARS[name]}, found {worst / median['plain SGD']:.2f} or less")
 
 
 def memory() -> None:
@@ -282,7 +282,7 @@ def one_row(name: str, row: str) -> None:
 def main() -> None:
     """Print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="steps whose median counts")
+    parser.add_argument("--repeats", type=int, default=9, help="steps whose median counts")
     parser.add_argument("--memory", action="store_true", help="highest memory in place of times")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -40,7 +40,13 @@ def data(patients=12, images=2, seed=0):
 
 
 def settings(noise=1.0, random=None, **changes):
-    base = {"privacy.mechanism": "gaussian", "train.optimizer": "sgd", "train.momentum": 0.0, "train.weight-decay": 0.0}
+    base = {
+        "privacy.fewest-patients": 12,
+        "privacy.mechanism": "gaussian",
+        "train.optimizer": "sgd",
+        "train.momentum": 0.0,
+        "train.weight-decay": 0.0,
+    }
     config = load_run_config({**base, **changes})
     return PrivateTraining(config.train, config.privacy, noise, random=random or SecureRandom())
 
@@ -105,11 +111,25 @@ def test_the_update_is_the_noisy_sum_over_the_expected_number():
 def test_noise_has_the_deviation_that_is_charged_for():
     # Two steps over one patient: 0.5 are expected, which counts as one, and his gradient of at most 0.5 drowns.
     changes = {"privacy.sampling-probability": 0.5, "privacy.clip-norm": 0.5, "train.learning-rate": 1.0}
+    changes["privacy.fewest-patients"] = 1
     net, before = model(), model_arrays(model())
     train_privately(net, TASK, data(patients=1, images=1), settings(3.0, **changes))
     moved = np.concatenate([(model_arrays(net)[name] - before[name]).ravel() for name in before])
     low, high = stats.chi2(len(moved)).ppf([1e-6, 1 - 1e-6]) * (3.0 * 0.5 * 2**0.5) ** 2
     assert low * 0.99 < (moved**2).sum() < high * 1.01
+
+
+def test_the_size_of_the_noise_does_not_tell_how_many_patients_there_are():
+    changes = {"privacy.sampling-probability": 0.5, "train.learning-rate": 1.0, "privacy.clip-norm": 1e-3}
+    sizes = []
+    for patients in (12, 48):
+        net, before = model(), model_arrays(model())
+        train_privately(
+            net, TASK, data(patients=patients), settings(1e3, **changes)
+        )  # two steps of 6 expected patients
+        moved = np.concatenate([(model_arrays(net)[name] - before[name]).ravel() for name in before])
+        sizes.append(float(moved.std()))
+    assert sizes == pytest.approx([2**0.5 / 6] * 2, rel=0.1)
 
 
 def test_an_empty_draw_still_adds_noise():
