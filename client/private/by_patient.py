@@ -22,7 +22,7 @@ def rows_of_patients(layer: nn.Module, given: Tensor, gradient: Tensor, patients
         rows = rows_of(layer, given, gradient)
         return {name: row.new_zeros(count, *row.shape[1:]).index_add_(0, patients, row) for name, row in rows.items()}
     cuts = torch.bincount(patients).tolist()
-    found = [together(layer, *each) for each in zip(given.split(cuts), gradient.split(cuts), strict=True)]
+    found = [together(layer, *each) for each in zip(torch.split(given, cuts), torch.split(gradient, cuts), strict=True)]
     return {name: torch.stack([each[name] for each in found]) for name in own}
 
 
