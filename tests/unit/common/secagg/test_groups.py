@@ -1,4 +1,4 @@
-"""Groups are drawn by chance and never small; rules over their means are the papers' and stand one bad group of five."""
+"""Groups are drawn by chance and never small; rules over means are the papers' and stand one bad group of five."""
 
 from collections import Counter
 
