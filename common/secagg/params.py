@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from common.errors import SecureAggregationError
+from common.secagg.consistency import fewest_alive
 from common.secagg.wire import digest, names
 
 VERSION = b"consilium-secagg-1"
@@ -59,6 +60,16 @@ class Params:
         threshold(len(self.sites), self.colluders)
 
     @property
+    def threshold(self) -> int:
+        """The shares that open a secret: of the whole cohort, for whom a site hears of is the server's choice."""
+        return threshold(len(self.sites), self.colluders)
+
+    @property
+    def least(self) -> int:
+        """The sites that must live at every stage."""
+        return fewest_alive(len(self.sites), self.colluders, self.threshold, max(FEWEST, self.fewest), self.signed)
+
+    @property
     def context(self) -> bytes:
         """SHA-256 of everything above."""
         numbers = (self.round, self.attempt, self.fewest, self.colluders, self.ring_bits, self.length, self.signed)
@@ -71,7 +82,7 @@ def threshold(sites: int, colluders: int) -> int:
     """Give t, the shares that open a secret: max(3, ⌈2n/3⌉, ⌊(n + c)/2⌋ + 1).
 
     So 2t > n + c: a server that tells some sites that a site lives and others that it dropped never gets t shares of
-    both its secrets, though c sites give it both.
+    both its secrets, though c sites give it both. That alone does not keep it from a small sum: see `consistency`.
 
     Raises:
         SecureAggregationError: `colluders`: fewer than two honest sites would be left, whose sum is no secret.

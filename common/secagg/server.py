@@ -13,10 +13,10 @@ from common.errors import SecureAggregationError
 from common.secagg.identity import Roster
 from common.secagg.keys import derived, pair_key, public_of
 from common.secagg.masks import DTYPES, Mask, Ring, add_masks
-from common.secagg.params import Params, threshold
+from common.secagg.params import Params
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import opened
-from common.secagg.site import mask_context, secret_context
+from common.secagg.site import mask_context, secret_context, view_of
 from common.secagg.wire import digest
 
 
@@ -83,7 +83,7 @@ class ServerSession:
             if vector.shape != (self.params.length,) or vector.dtype != DTYPES[self.params.ring_bits]:
                 raise _refused("length", f"{site!r} sent {vector.shape} of {vector.dtype}")
             payload = self._bound() + hashlib.sha256(np.ascontiguousarray(vector).data).digest()
-            self.roster.verify(site, self.params.context, "masked", payload, signature)
+            self.roster.verify(site, self._view, "masked", payload, signature)
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
             return
@@ -105,7 +105,7 @@ class ServerSession:
     def take_vote(self, site: str, signature: bytes) -> None:
         """Keep a vote on the survivors (sums with `signed` only)."""
         try:
-            self.roster.verify(site, self.params.context, "survivors", survivors(*self.who()), signature)
+            self.roster.verify(site, self._view, "survivors", survivors(*self.who()), signature)
             self._votes[site] = signature
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
@@ -120,7 +120,7 @@ class ServerSession:
             if site not in self._alive or site in self._shares or set(given) != set(self._sealed):
                 raise _refused("out-of-order", f"{site!r} opened shares out of turn, twice, or not all")
             content = digest([field for each in sorted(given) for field in (each.encode(), given[each])])
-            self.roster.verify(site, self.params.context, "shares", content, signature)
+            self.roster.verify(site, self._view, "shares", content, signature)
             self._shares[site] = dict(given)
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
@@ -136,7 +136,7 @@ class ServerSession:
         alive, dropped = self.who()
         if self._opened or self._total is None:
             raise _refused("out-of-order", "a sum is opened once")
-        t = threshold(len(self._adverts), self.params.colluders)
+        t = self.params.threshold
         if len(self._shares) < t:
             raise _refused("too-few-shares", f"{len(self._shares)} sites opened their shares and {t} are needed")
         self._opened = True
@@ -159,19 +159,22 @@ class ServerSession:
     def _secret(self, site: str, which: str, t: int) -> bytes:
         points = {name: point for point, name in enumerate(sorted(self._adverts), 1)}
         found = {points[other]: given[site] for other, given in self._shares.items()}
-        secret, wrong = opened(found, t, secret_context(self.params.context, site, which))
+        secret, wrong = opened(found, t, secret_context(self._view, site, which))
         for name, point in points.items():
             if point in wrong:
                 self.refused[name] = "corrupted-share"
         return secret
 
+    @property
+    def _view(self) -> bytes:
+        return view_of(self.params.context, self._adverts)
+
     def _bound(self) -> bytes:
-        return mask_context(self.params.context, {site: self._adverts[site] for site in self._sealed})
+        return mask_context(self._view, {site: self._adverts[site] for site in self._sealed})
 
     def _check_enough(self, sites: int, what: str) -> None:
-        least = max(self.params.fewest, threshold(max(len(self._adverts), 3), self.params.colluders))
-        if sites < least:
-            raise _refused("too-few-sites", f"{sites} sites {what} and {least} are needed")
+        if sites < self.params.least:
+            raise _refused("too-few-sites", f"{sites} sites {what} and {self.params.least} are needed")
 
 
 def _refused(name: str, found: str) -> SecureAggregationError:
