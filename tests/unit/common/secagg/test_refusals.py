@@ -55,6 +55,7 @@ def test_terms_that_protect_nobody(changes, name):
         (SitePolicy(fewest=4), {}, "too-few-sites"),
         (SitePolicy(colluders=1), {}, "colluders"),
         (SitePolicy(rings=(64,)), {}, "ring"),
+        (SitePolicy(signed=True), {}, "consistency"),
         (SitePolicy(most_values=10), {}, "too-long"),
         (SitePolicy(), {"layout": "other"}, "layout"),
         (SitePolicy(), {"model": "other"}, "model"),
