@@ -15,7 +15,7 @@ from common.secagg.keys import derived, pair_key, public_of
 from common.secagg.masks import DTYPES, Mask, Ring, add_masks
 from common.secagg.params import Params
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
-from common.secagg.shamir import opened
+from common.secagg.shamir import SHARE_BYTES, opened
 from common.secagg.site import mask_context, secret_context, view_of
 from common.secagg.wire import digest
 
@@ -36,6 +36,7 @@ class ServerSession:
     _votes: dict[str, bytes] = field(default_factory=dict)
     _shares: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
     _total: Ring | None = None
+    _closed: bool = False
     _opened: bool = False
 
     def take_advert(self, site: str, advert: Advert) -> None:
@@ -78,8 +79,8 @@ class ServerSession:
     def take_masked(self, site: str, vector: Ring, signature: bytes) -> None:
         """Add a masked vector."""
         try:
-            if site not in self._sealed or site in self._alive:
-                raise _refused("out-of-order", f"{site!r} sent a vector out of turn, or twice")
+            if site not in self._sealed or site in self._alive or self._closed:
+                raise _refused("out-of-order", f"{site!r} sent a vector out of turn, too late, or twice")
             if vector.shape != (self.params.length,) or vector.dtype != DTYPES[self.params.ring_bits]:
                 raise _refused("length", f"{site!r} sent {vector.shape} of {vector.dtype}")
             payload = self._bound() + hashlib.sha256(np.ascontiguousarray(vector).data).digest()
@@ -111,14 +112,18 @@ class ServerSession:
             self.refused[site] = error.refusal
 
     def request(self) -> UnmaskRequest:
-        """Give the request to unmask. It can be made once; after it, nobody can join or leave."""
-        return UnmaskRequest(*self.who(), dict(self._votes))
+        """Give the request to unmask. Once it is made nobody can join: a vector that comes later is turned away."""
+        found = UnmaskRequest(*self.who(), dict(self._votes))
+        self._closed = True
+        return found
 
     def take_unmasked(self, site: str, given: Mapping[str, bytes], signature: bytes) -> None:
         """Keep a site's opened shares."""
         try:
             if site not in self._alive or site in self._shares or set(given) != set(self._sealed):
                 raise _refused("out-of-order", f"{site!r} opened shares out of turn, twice, or not all")
+            if any(len(share) != SHARE_BYTES for share in given.values()):
+                raise _refused("malformed", f"{site!r} opened shares of another length")
             content = digest([field for each in sorted(given) for field in (each.encode(), given[each])])
             self.roster.verify(site, self._view, "shares", content, signature)
             self._shares[site] = dict(given)
@@ -128,7 +133,8 @@ class ServerSession:
     def open(self) -> tuple[Ring, tuple[str, ...]]:
         """Take the masks off and give the sum, and whose it is.
 
-        Sites whose shares turn out wrong are named in `refused`; their vectors are in the sum all the same.
+        Sites whose shares turn out wrong are named in `refused`; their vectors are in the sum all the same. Either they
+        changed the shares or were dealt wrong ones; where no shares agree, whoever dealt them is named.
 
         Raises:
             SecureAggregationError: `too-few-shares`, `corrupted-share`, `out-of-order` (a second time).
@@ -159,7 +165,12 @@ class ServerSession:
     def _secret(self, site: str, which: str, t: int) -> bytes:
         points = {name: point for point, name in enumerate(sorted(self._adverts), 1)}
         found = {points[other]: given[site] for other, given in self._shares.items()}
-        secret, wrong = opened(found, t, secret_context(self._view, site, which))
+        good = {point: found[point] for other, point in points.items() if point in found and other not in self.refused}
+        try:
+            secret, wrong = opened(good if len(good) >= t else found, t, secret_context(self._view, site, which))
+        except SecureAggregationError as error:
+            self.refused[site] = error.refusal
+            raise
         for name, point in points.items():
             if point in wrong:
                 self.refused[name] = "corrupted-share"
