@@ -17,9 +17,9 @@ from common.device import choose_device
 from common.errors import ConfigError
 
 ENOUGH_GIB = 1.0
-PRIVACY = (
-    "Images never leave this site. Whether updates carry noise is for the run to say ([privacy]); with a [budget] "
-    "here, a run without noise is refused."
+UNBOUNDED = (
+    "Privacy mechanism: none. This site has no [budget], so a run decides whether what leaves carries noise; images "
+    "never leave it."
 )
 
 
@@ -41,7 +41,7 @@ def check_site(path: Path) -> dict[str, Any]:
         "image": [data.channels, data.image_size, data.image_size],
         **{split: _counts(part) for split, part in parts.items()},
         "notes": [note for split, part in parts.items() for note in _notes(split, part)],
-        "privacy": "none",
+        "privacy": f"at most epsilon {own.budget.epsilon:g} at delta {own.budget.delta:g}" if own.budget else "none",
     }
 
 
@@ -58,7 +58,13 @@ def show(found: dict[str, Any], as_json: bool) -> None:
         typer.echo(f"{split:>10}  {', '.join(f'{count} {what}' for what, count in found[split].items())}")
     for note in found["notes"]:
         typer.echo(f"note: {note}")
-    typer.echo(f"ready: settings, data, disk and device are in order.\n{PRIVACY}")
+    typer.echo(f"ready: settings, data, disk and device are in order.\n{_privacy(found)}")
+
+
+def _privacy(found: dict[str, Any]) -> str:
+    if found["privacy"] == "none":
+        return UNBOUNDED
+    return f"Privacy: {found['privacy']} a patient, over all runs; a run without noise is refused. Images never leave."
 
 
 def _counts(data: Dataset) -> dict[str, int]:

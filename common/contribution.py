@@ -58,7 +58,8 @@ def training_segments(config: RunConfig, number: int, of: Lengths, noise: float)
     privacy, secure = config.privacy, config.secure_aggregation
     if privacy.on and privacy.placement != "site":
         patients = MOST_PATIENTS * privacy.sampling_probability / 10
-        update = [Segment(UPDATE, of.arrays, privacy.clip_norm * (patients + TAIL * noise))]
+        bound = privacy.clip_norm * (patients + TAIL * noise)
+        update = [Segment(UPDATE, of.arrays, bound, finest=_finest(config, privacy.clip_norm))]
     elif privacy.on:
         update = [Segment(UPDATE, of.arrays, secure.update_bound)]
     else:
@@ -75,7 +76,8 @@ def judging_segments(config: RunConfig, number: int, of: Lengths) -> tuple[Segme
     """Lay out what the judgement after a round sends; empty when nothing is judged."""
     judged = not config.privacy.on or number in judged_rounds(config)
     bound = float(MOST_PATIENTS + TAIL * config.privacy.metrics_noise_multiplier)
-    metrics = (Segment(METRICS, of.metrics, bound),) if judged and of.metrics else ()
+    rows = Segment(METRICS, of.metrics, bound, finest=_finest(config, 1.0))
+    metrics = (rows,) if judged and of.metrics else ()
     last = number == config.rounds and config.attention.every > 0
     return (*metrics, *(signature_segments(config, of) if last else ()))
 
@@ -86,12 +88,18 @@ def signature_segments(config: RunConfig, of: Lengths) -> tuple[Segment, ...]:
         return ()
     privacy = config.privacy
     if privacy.on:
-        spread = TAIL * privacy.signature_noise_multiplier * sensitivity(privacy.signature_clip)
+        most = sensitivity(privacy.signature_clip)
+        bound = privacy.signature_clip * MOST_PATIENTS / 10 + TAIL * privacy.signature_noise_multiplier * most
         length = of.classes * (2 * of.signature + 1)
-        return (Segment(RELEASE, length, privacy.signature_clip * MOST_PATIENTS / 10 + spread),)
+        return (Segment(RELEASE, length, bound, finest=_finest(config, most)),)
     bound = float(config.attention.patients)
     sums = (Segment(TOTAL, of.signature, bound), Segment(SQUARES, of.signature, bound))
     return (*sums, Segment(PATIENTS, 1, bound, whole=True))
+
+
+def _finest(config: RunConfig, clip: float) -> float:
+    """Give the finest grid on which shares of noise are drawn: 18 bits to a sensitivity cost nothing over more."""
+    return 2.0**18 / clip if config.privacy.placement == "distributed" else math.inf
 
 
 def grids(config: RunConfig, layout: Layout) -> dict[str, Grid]:

@@ -127,6 +127,7 @@ class SecureAggregationError(ProtocolError):
     """
 
     code = "secure-aggregation"
+    refusal = "secure-aggregation"
 
     def __init__(self, refusal: str, text: str) -> None:
         super().__init__(text)

@@ -29,7 +29,7 @@ def check(
         return
     for key, value in found.items():
         typer.echo(f"{key:>15}  {value}")
-    typer.echo(f"ready. Privacy: {found['privacy']}.")
+    typer.echo(f"ready. Privacy mechanism: {found['privacy']}.")
 
 
 def main() -> None:

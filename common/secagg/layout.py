@@ -28,12 +28,14 @@ class Segment:
         length: Its entries.
         bound: The largest absolute value of one site's entry. What is larger is refused, never cut in silence.
         whole: Whether entries are whole numbers that are summed exactly; others are rounded at random, without bias.
+        finest: The most whole numbers that one unit is cut into; noise on a finer grid could not be drawn.
     """
 
     name: str
     length: int
     bound: float
     whole: bool = False
+    finest: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,12 @@ class Layout:
     @property
     def digest(self) -> str:
         """SHA-256 of what stands where."""
-        rows = [f"{each.name}|{each.length}|{each.bound!r}|{each.whole}" for each in self.segments]
+        rows = [f"{each.name}|{each.length}|{each.bound!r}|{each.whole}|{each.finest!r}" for each in self.segments]
         return digest([row.encode() for row in (*rows, str(self.ring_bits), str(self.sites))]).hex()
 
     def scale(self, segment: Segment) -> float:
         """How many whole numbers one unit of a segment is cut into."""
-        return 1.0 if segment.whole else self.room / segment.bound
+        return 1.0 if segment.whole else min(segment.finest, self.room / segment.bound)
 
     def encode(
         self,

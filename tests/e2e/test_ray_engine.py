@@ -14,6 +14,8 @@ from common.config import RunConfig, load_run_config
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.errors import AggregationError
+from common.privacy.budget import Budget
+from common.privacy.ledger import opened
 from server.checkpoint import Checkpoint
 from server.history import RoundRecord
 from server.rounds import Stopped
@@ -106,3 +108,46 @@ def test_an_error_of_the_run_comes_out_as_itself(tmp_path: Path) -> None:
     few = Training("few", config(tmp_path, "few", **{"cohort.quorum": 3}), GROUPS)
     with pytest.raises(AggregationError, match="quorum"):
         train_on_ray(few, lambda record: None, workers=1)
+
+
+FOUR = (("site-0",), ("site-1",), ("site-2",), ("site-3",))
+
+
+def protected(folder: Path, name: str, **changes: object) -> RunConfig:
+    settings = {
+        "data.held-out": "",
+        "strategy.name": "fedavg",
+        "secure-aggregation.enabled": True,
+        "secure-aggregation.ring-bits": 64,
+        "cohort.quorum": 3,
+    }
+    return config(folder, name, **settings, **changes)
+
+
+def test_a_secure_sum_on_ray_is_that_of_the_in_process_engine(tmp_path: Path) -> None:
+    """Rounding is random, so that the two agree to the ring's resolution and not to the bit."""
+    ends = [
+        engine(Training(name, protected(tmp_path, name), FOUR), lambda record: None, workers=2)
+        for engine, name in ((train, "here"), (train_on_ray, "ray"))
+    ]
+    for name, array in ends[0].arrays.items():
+        np.testing.assert_allclose(array, ends[1].arrays[name], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_privacy_and_secure_sums_on_ray_keep_a_ledger(tmp_path: Path) -> None:
+    changes = {
+        "privacy.mechanism": "skellam",
+        "privacy.placement": "distributed",
+        "privacy.epsilon": 20.0,
+        "privacy.sampling-probability": 0.5,
+        "privacy.fewest-patients": 5,
+        "privacy.signature-noise-multiplier": 2.0,
+    }
+    records: list[RoundRecord] = []
+    end = train_on_ray(Training("ray", protected(tmp_path, "ray", **changes), FOUR), records.append, workers=2)
+    assert end.round == 3
+    assert not any(record.failures for record in records)
+    for site in ("site-0", "site-3"):
+        with opened(tmp_path / "ray" / "sites" / site / "ledger", Budget(20.0, 1e-5)) as ledger:
+            assert 0 < ledger.spend().epsilon <= 20.0
+            assert len(ledger.entries()) == 6

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from common.errors import ConsiliumError, DataError, UnknownNameError
+from common.errors import ConsiliumError, DataError, SecureAggregationError, UnknownNameError
 from simulations.workers import WorkerError, Workers
 
 WORKERS = [0, 2]
@@ -176,7 +176,8 @@ def test_every_error_of_the_platform_keeps_its_exit_code():
 
     def raise_it(request, emit):
         kind = kinds[request.decode()]
-        raise kind("model", "x", ["y"]) if kind is UnknownNameError else kind("said so")
+        arguments = {UnknownNameError: ("model", "x", ["y"]), SecureAggregationError: ("malformed", "said so")}
+        raise kind(*arguments.get(kind, ("said so",)))
 
     with Workers(2, raise_it) as pool:
         answers = pool.run([name.encode() for name in kinds], 60)

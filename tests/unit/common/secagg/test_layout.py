@@ -103,3 +103,10 @@ def test_a_mask_comes_off_and_covers_every_byte():
     assert len(set(vector.view(np.uint8)[-1000:].tolist())) > 200
     add_mask(vector, bytes(32), -1)
     assert not vector.any()
+
+
+def test_a_grid_is_no_finer_than_noise_can_be_drawn():
+    one = Layout((Segment("update", 4, 1.0, finest=1024.0),), 64, 5)
+    assert one.scale(one.segments[0]) == 1024.0
+    total = one.encode({"update": np.full(4, 0.5)}, RANDOM, {"update": np.array([1024, -1024, 0, 1])})
+    np.testing.assert_allclose(one.decode(total)["update"], [1.5, -0.5, 0.5, 0.5 + 1 / 1024])
