@@ -65,18 +65,18 @@ class Contributor:
         """Train a round and give its segments, noised where the site adds the noise."""
         config = self.config
         signature = self._signature(request) if request.measure else {}  # before the weights move
-        seed = derive(config.seed, "site", self.site.name, "round", request.round)
         if not config.privacy.on:
+            seed = derive(config.seed, "site", self.site.name, "round", request.round)
             return {**self._plain(request, seed), **signature}
         refuse_unprivate(max(config.guidance.weights().values()) > 0)
         settings = PrivateTraining(config.train, config.privacy, self.noise_multiplier, request.mu, self.random)
         task, data = self.site.task, self.site.data.train
         if config.privacy.placement == "site":
-            train_privately(self.model, task, data, settings, seed)
+            train_privately(self.model, task, data, settings)
             update = flatten(update_between(model_arrays(self.model), request.arrays))
             return {UPDATE: bounded(update, config.secure_aggregation.update_bound), **signature}
         self.model.train()
-        total, _ = clipped_sum(self.model, task, data, settings, seed)
+        total, _ = clipped_sum(self.model, task, data, settings)
         names = list(learning(self.model))
         found = {name: each.cpu().numpy() for name, each in zip(names, total, strict=True)}
         return {

@@ -41,7 +41,11 @@ class PrivacySection(Section):
     )
     metrics_every: int = Field(ge=0, description="rounds between releases of validation metrics; 0 releases none")
     metrics_noise_multiplier: float = Field(gt=0, le=1e6, description="noise of a release of metrics, in sensitivities")
-    fewest_patients: int = Field(ge=1, description="a site with fewer training patients takes no part")
+    fewest_patients: int = Field(
+        ge=1,
+        description="a site with fewer training patients takes no part; a step's sum is divided by what so many give, "
+        "for the noise of a mean over all would tell how many patients there are",
+    )
 
     @property
     def on(self) -> bool:

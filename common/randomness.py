@@ -42,8 +42,12 @@ class SecureRandom:
             self._process = os.getpid()
         return self._stream
 
+    def seed(self) -> int:
+        """Give a seed for a generator whose numbers must be secret but need not be strong, of 63 bits."""
+        return int(self.stream.words64(1)[0] >> np.uint64(1))
+
     def uniform(self, count: int) -> Floats:
-        """Give `count` numbers strictly between 0 and 1, multiples of 2⁻⁵³ shifted by half a step."""
+        """Give `count` numbers strictly between 0 and 1, multiples of 2⁻⁵² shifted by half a step."""
         out = np.empty(count)
         for start in range(0, count, PIECE):
             self._fill_uniform(out[start : start + PIECE])
@@ -53,19 +57,32 @@ class SecureRandom:
         """Give `count` standard normal numbers: √2·erf⁻¹(2u − 1) of uniform u, the inverse of the law, so |x| < 8.3."""
         out = np.empty(count)
         for start in range(0, count, PIECE):
-            part = out[start : start + PIECE]
-            self._fill_uniform(part)
-            part *= 2
-            part -= 1
-            inside = torch.from_numpy(part)
-            torch.erfinv(inside, out=inside)
-            part *= math.sqrt(2)
+            self._fill_normal(out[start : start + PIECE])
         return out
+
+    def add_normal(self, values: NDArray[np.floating], deviation: float) -> None:
+        """Add to `values`, [n], in place, what `normal` gives times `deviation`; only a piece of it is held at once."""
+        part = np.empty(PIECE)
+        for start in range(0, len(values), PIECE):
+            some = values[start : start + PIECE]
+            noise = part[: len(some)]
+            self._fill_normal(noise)
+            noise *= deviation
+            some += noise
+
+    def _fill_normal(self, part: Floats) -> None:
+        self._fill_uniform(part)
+        part *= 2
+        part -= 1
+        inside = torch.from_numpy(part)
+        torch.erfinv(inside, out=inside)
+        part *= math.sqrt(2)
 
     def _fill_uniform(self, part: Floats) -> None:
         words = np.frombuffer(self.stream.piece(part.nbytes), "<u8")
-        np.add(words >> np.uint64(11), 0.5, out=part)
-        part *= 2.0**-53
+        # 52 bits and the half fill a double; with one bit more the largest number would be rounded up to 1.
+        np.add(words >> np.uint64(12), 0.5, out=part)
+        part *= 2.0**-52
 
     def laplace(self, count: int) -> Floats:
         """Give `count` Laplace numbers of scale 1 (density e^−|x|/2)."""

@@ -81,7 +81,7 @@ def _subject(config: RunConfig, patients: int, seed: int, broken: float) -> tupl
     settings = PrivateTraining(section, privacy, noise / broken)
 
     def privately(model: AttentionModel, data: Dataset, seed: int) -> object:
-        return train_privately(model, task, data, settings, seed)
+        return train_privately(model, task, data, settings)
 
     claim = _claim(config, Repeated(PoissonSampled(privacy.sampling_probability, Gaussian(noise)), settings.steps))
     gradient = Release(GaussianSum(privacy.clip_norm, noise / broken), _claim(config, Gaussian(noise)))

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 from common.data.base import Batch
 from common.tasks.base import Task
@@ -80,18 +81,14 @@ def image_losses(task: Task) -> ImageLosses:
     The Dice loss of segmentation is then that of each image; over a batch it would mix patients.
     """
 
+    def alone(logits: Tensor, columns: dict[str, Tensor]) -> Tensor:
+        whole = {name: column[None] for name, column in columns.items()}
+        return task.loss(logits[None], Batch(whole["images"], whole.get("labels"), whole.get("masks")))
+
     def losses(logits: Tensor, batch: Batch) -> Tensor:
-        alone = [
-            task.loss(
-                logits[i : i + 1],
-                Batch(
-                    images=batch.images[i : i + 1],
-                    labels=None if batch.labels is None else batch.labels[i : i + 1],
-                    masks=None if batch.masks is None else batch.masks[i : i + 1],
-                ),
-            )
-            for i in range(len(logits))
-        ]
-        return torch.stack(alone)
+        if len(logits) == 1:
+            return task.loss(logits, batch)[None]
+        columns = {"images": batch.images, "labels": batch.labels, "masks": batch.masks}
+        return vmap(alone)(logits, {name: column for name, column in columns.items() if column is not None})
 
     return losses

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from common.errors import UnsupportedModelError
@@ -40,6 +41,23 @@ def refuse_mixing(model: nn.Module) -> None:
             raise UnsupportedModelError(
                 f"layer {name!r} is a {type(module).__name__} that works in place, so that what it was given is lost. "
                 f"Set inplace=False."
+            )
+
+
+@contextmanager
+def nothing_kept(model: nn.Module) -> Iterator[None]:
+    """See that a model keeps nothing of the images that it saw: its buffers go out with it, and no noise covers them.
+
+    Raises:
+        UnsupportedModelError: A buffer changed.
+    """
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    yield
+    for name, buffer in model.named_buffers():
+        if name not in before or not torch.equal(before[name], buffer):
+            raise UnsupportedModelError(
+                f"buffer {name!r} changed while the model was trained. Under privacy a model keeps nothing of images "
+                f"but what is learnt, for no noise covers the rest; make it a parameter, or leave it out."
             )
 
 

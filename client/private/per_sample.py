@@ -32,7 +32,8 @@ def per_sample(model: nn.Module, losses: ImageLosses, batch: Batch, patients: Te
             for name, row in rows.items():
                 weighted = row * share[part].view(-1, *[1] * (row.ndim - 1))
                 sums[name].index_add_(0, patients[part], weighted)
-    norms = torch.stack([each.flatten(1).norm(dim=1) for each in sums.values()]).norm(dim=0)
+    lengths = [each.flatten(1).norm(dim=1) for each in sums.values()]
+    norms = torch.stack([batch.images.new_zeros(count), *lengths]).norm(dim=0)
     factors = clip.factors(norms)
     total = [torch.einsum("p,p...->...", factors, _finite(sums[name], factors)) for name in parameters]
     return Clipped(total, norms)

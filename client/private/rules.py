@@ -4,7 +4,6 @@ RULES has the layers that are worth it; any other layer that maps [B, …] to [B
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 
-from common.models.weight_standardised import WeightStandardisedConv2d, WeightStandardisedConv3d, standardise
+from common.models.weight_standardised import WeightStandardisedConv2d, WeightStandardisedConv3d
 
 Rows = dict[str, Tensor]
 """Per parameter [B, *shape]: each image's gradient."""
@@ -28,6 +27,8 @@ def linear(layer: nn.Linear, given: Tensor, gradient: Tensor) -> Rows:
 
 def convolution(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -> Rows:
     """One grouped convolution whose groups are the images. Shapes: given [B, C, *S], gradient [B, D, *S']."""
+    if not plainly_padded(layer):
+        return any_layer(layer, given, gradient)
     axes = tuple(range(2, gradient.ndim))
     bias = {} if layer.bias is None else {"bias": gradient.sum(axes)}
     return {"weight": _filters(layer, given, gradient), **bias}
@@ -35,24 +36,28 @@ def convolution(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -
 
 def standardised(layer: WeightStandardisedConv2d | WeightStandardisedConv3d, given: Tensor, gradient: Tensor) -> Rows:
     """As a convolution, and from each image's gradient of the standardised weight back to weight and gain."""
+    if not plainly_padded(layer):
+        return any_layer(layer, given, gradient)
     rows = convolution(layer, given, gradient)
-    back = vjp(partial(standardise, epsilon=layer.epsilon), layer.weight.detach(), layer.gain.detach())[1]
-    weight, gain = vmap(back)(rows["weight"])
-    return {**rows, "weight": weight, "gain": gain}
+    weight = layer.weight.detach().flatten(1)
+    centred = weight - weight.mean(1, keepdim=True)
+    scale = (centred.square().sum(1) + layer.epsilon).rsqrt()
+    # v = gain·scale·c, c the centred filter: ∂gain = scale·⟨g, c⟩, ∂w = gain·scale·(g − mean g − scale²·⟨g, c⟩·c)
+    found = rows["weight"].flatten(2)
+    along = torch.einsum("bdn,dn->bd", found, centred)
+    found = found - found.mean(2, keepdim=True)
+    found.addcmul_((along * scale.square())[:, :, None], centred, value=-1)
+    found.mul_((layer.gain.detach() * scale)[:, None])
+    return {**rows, "weight": found.view_as(rows["weight"]), "gain": along * scale}
 
 
 def group_norm(layer: nn.GroupNorm, given: Tensor, gradient: Tensor) -> Rows:
     """Σ over places of g·x̂ and of g. Shapes: both [B, C, *S]."""
     normal = F.group_norm(given, layer.num_groups, eps=layer.eps)
     axes = tuple(range(2, gradient.ndim))
-    return (
-        {"weight": (gradient * normal).sum(axes), "bias": gradient.sum(axes)}
-        if axes
-        else {
-            "weight": gradient * normal,
-            "bias": gradient,
-        }
-    )
+    if not axes:
+        return {"weight": gradient * normal, "bias": gradient}
+    return {"weight": (gradient * normal).sum(axes), "bias": gradient.sum(axes)}
 
 
 def layer_norm(layer: nn.LayerNorm, given: Tensor, gradient: Tensor) -> Rows:
@@ -87,6 +92,40 @@ RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], Rows]] = {
 }
 
 
+def rows_of(layer: nn.Module, given: Tensor, gradient: Tensor) -> Rows:
+    """Give each image's gradient of each of the layer's own parameters that learn. Shapes: [B, …], [B, …]."""
+    own = [name for name, parameter in layer.named_parameters(recurse=False) if parameter.requires_grad]
+    rows = RULES.get(type(layer), any_layer)(layer, given, gradient)
+    if not all(name in rows for name in own):  # someone has put other parameters in the place of those of the rule
+        rows = any_layer(layer, given, gradient)
+    return {name: rows[name] for name in own}
+
+
+def plainly_padded(layer: nn.Conv2d | nn.Conv3d) -> bool:
+    """Say whether a convolution pads with zeros, by numbers."""
+    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def back_to_weight(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor, like: Tensor, groups: int) -> Tensor:
+    """Give the gradient of a convolution's weight, of the shape of `like`, whose values are not read."""
+    sides = len(layer.stride)
+    _, rows, _ = torch.ops.aten.convolution_backward(
+        gradient,
+        given,
+        like,
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        False,
+        [0] * sides,
+        groups,
+        [False, True, False],
+    )
+    found: Tensor = rows
+    return found
+
+
 def _filters(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -> Tensor:
     if all(side == 1 for side in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
         steps = (slice(None), slice(None), *(slice(None, None, step) for step in layer.stride))
@@ -95,19 +134,5 @@ def _filters(layer: nn.Conv2d | nn.Conv3d, given: Tensor, gradient: Tensor) -> T
     batch = len(given)
     joined = given.reshape(1, batch * given.shape[1], *given.shape[2:])
     out = gradient.reshape(1, batch * gradient.shape[1], *gradient.shape[2:])
-    weight = layer.weight.detach().repeat(batch, *[1] * (layer.weight.ndim - 1))
-    _, rows, _ = torch.ops.aten.convolution_backward(
-        out,
-        joined,
-        weight,
-        None,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        False,
-        [0] * len(layer.stride),
-        layer.groups * batch,
-        [False, True, False],
-    )
-    found: Tensor = rows.view(batch, *layer.weight.shape)
-    return found
+    like = layer.weight.new_empty(batch * len(layer.weight), *layer.weight.shape[1:])
+    return back_to_weight(layer, joined, out, like, layer.groups * batch).view(batch, *layer.weight.shape)

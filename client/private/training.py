@@ -1,7 +1,7 @@
 """Local training under patient-level differential privacy (DP-SGD).
 
-A step draws patients, clips the gradient of each, adds Gaussian noise to the sum and divides by the number of patients
-that a step expects. The optimizer only sees that; whatever it does with it costs no more.
+A step draws patients, clips the gradient of each, adds Gaussian noise to the sum and divides by a public number. The
+optimizer only sees that; whatever it does with it costs no more.
 
 Source: Abadi et al. 2016, algorithm 1, with patients for examples and Poisson sampling (Mironov et al. 2019).
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from client.extras import proximal
 from client.private import ENGINES
 from client.private.base import Clip, image_losses, learning
-from client.private.checks import refuse_mixing
+from client.private.checks import nothing_kept, refuse_mixing
 from client.private.sampling import Patients, micro_batches
 from client.training import Trained, build_optimizer
 from common.attention.base import AttentionModel
@@ -25,7 +25,6 @@ from common.errors import ConfigError
 from common.privacy.plan import steps_of
 from common.protection import PrivacySection
 from common.randomness import SecureRandom
-from common.seeds import derive, torch_generator
 from common.tasks.base import Task
 
 Gradient = list[Tensor]
@@ -54,69 +53,86 @@ class PrivateTraining:
         """Steps of a round: so many that a patient is expected to be seen `local-epochs` times."""
         return steps_of(self.train.local_epochs, self.privacy.sampling_probability)
 
+    @property
+    def expected(self) -> float:
+        """Patients that a step expects at the smallest site that may take part, at least one; sums are divided by it.
 
-def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining, seed: int) -> Trained:
+        Not by what this site expects: the noise of an update would then tell how many patients there are, to a part in
+        thousands, and with one patient more or less would have another law than the accountant's.
+        """
+        return max(self.privacy.sampling_probability * self.privacy.fewest_patients, 1.0)
+
+
+def train_privately(model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining) -> Trained:
     """Train `model` in place for one round. The loss is not told: it would be one more release.
 
     Args:
         model: On the device to train on.
         task: Gives the loss of single images.
         data: Prepared for the task; `data.patients` are the units.
-        settings: See `PrivateTraining`.
-        seed: Of augmentation and dropout only. Who takes part and what noise is added follow from no seed.
+        settings: See `PrivateTraining`. Nothing follows from the run's seed.
 
     Raises:
-        UnsupportedModelError: A layer mixes patients.
+        UnsupportedModelError: A layer mixes patients, or keeps something of them without noise.
     """
     refuse_mixing(model)
     patients = Patients(data.patients, settings.privacy.images_per_patient)
     optimizer = build_optimizer(model, settings.train)
     anchor = [each.detach().clone() for each in model.parameters()] if settings.mu else []
     deviation = settings.noise_multiplier * settings.privacy.clip_norm
-    expected = settings.privacy.sampling_probability * len(patients)
     model.train()
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive(seed, "dropout"))
-        for step in range(settings.steps):
-            total, _ = clipped_sum(model, task, data, settings, derive(seed, "step", step), patients)
-            optimizer.zero_grad(set_to_none=True)
-            for parameter, gradient in zip(learning(model).values(), total, strict=True):
-                noise = settings.random.normal(parameter.numel()) * deviation
-                noisy = gradient + torch.from_numpy(noise).to(gradient).view_as(gradient)
-                parameter.grad = noisy / max(expected, 1.0)
-            if anchor:
-                proximal(model, anchor, settings.mu).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    for _ in range(settings.steps):
+        total, _ = clipped_sum(model, task, data, settings, patients)
+        optimizer.zero_grad(set_to_none=True)
+        for parameter, gradient in zip(learning(model).values(), total, strict=True):
+            parameter.grad = noised(gradient, deviation, settings.random).div_(settings.expected)
+        if anchor:
+            proximal(model, anchor, settings.mu).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
     return Trained(images=len(data), loss_sum=0.0)
 
 
 def clipped_sum(
-    model: AttentionModel,
-    task: Task,
-    data: Dataset,
-    settings: PrivateTraining,
-    seed: int,
-    patients: Patients | None = None,
+    model: AttentionModel, task: Task, data: Dataset, settings: PrivateTraining, patients: Patients | None = None
 ) -> tuple[Gradient, int]:
     """Give Σ of the clipped gradients of a Poisson sample of patients, without noise, and how many they are.
 
-    The sum of no patient is zero; noise is added to it all the same.
+    The sum of no patient is zero; noise is added to it all the same. Augmentation and dropout come from the
+    cryptographic source as well: drawn from a seed that others know, image after image, they would change for
+    everybody who stands behind a patient in the batch, and one patient would move the sum by more than the clip norm.
+
+    Raises:
+        UnsupportedModelError: As `train_privately`.
     """
     patients = patients or Patients(data.patients, settings.privacy.images_per_patient)
     device = next(model.parameters()).device
     drawn = patients.sample(settings.privacy.sampling_probability, settings.random)
-    total = [torch.zeros_like(parameter) for parameter in learning(model).values()]
+    total: Gradient = []
     losses, engine = image_losses(task), ENGINES.load(settings.privacy.engine)
-    for number, part in enumerate(micro_batches(drawn, settings.privacy.micro_batch)):
-        batch = data.batch(part.images, device)
-        if settings.train.augment:
-            batch = augment(batch, torch_generator(seed, "augment", number))
-        index = torch.from_numpy(part.patients).to(device)
-        found = engine(model, losses, batch, index, settings.clip)
-        for sums, each in zip(total, found.total, strict=True):
-            sums += each
-    return total, len(drawn)
+    with nothing_kept(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(settings.random.seed())
+        for part in micro_batches(drawn, settings.privacy.micro_batch):
+            batch = data.batch(part.images, device)
+            if settings.train.augment:
+                batch = augment(batch, torch.default_generator)
+            index = torch.from_numpy(part.patients).to(device)
+            found = engine(model, losses, batch, index, settings.clip)
+            total = added(total, found.total)
+    return total or [torch.zeros_like(parameter) for parameter in learning(model).values()], len(drawn)
+
+
+def added(total: Gradient, more: Gradient) -> Gradient:
+    """Add `more` to `total` in place; what is empty has nothing yet."""
+    if total and more:
+        torch._foreach_add_(total, more)
+    return total or more
+
+
+def noised(gradient: Tensor, deviation: float, random: SecureRandom) -> Tensor:
+    """Add normal noise of standard deviation `deviation` to each entry, in place where it can be. Same shape."""
+    host = gradient.to("cpu", torch.promote_types(gradient.dtype, torch.float32)).contiguous()
+    random.add_normal(host.view(-1).numpy(), deviation)
+    return host.to(gradient)
 
 
 def refuse_unprivate(guided: bool) -> None:

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from client.private.base import Clip, Clipped, ImageLosses, learning, shares
 from client.private.checks import explicit_attention, refuse_mixing
+from client.private.factors import Factors
+from client.private.trial import why_not
 from common.data.base import Batch
-from common.errors import ConfigError
+from common.errors import ConfigError, UnsupportedModelError
 
 
 def with_opacus(model: nn.Module, losses: ImageLosses, batch: Batch, patients: Tensor, clip: Clip) -> Clipped:
@@ -16,7 +18,16 @@ def with_opacus(model: nn.Module, losses: ImageLosses, batch: Batch, patients: T
 
     Raises:
         ConfigError: Opacus is not installed.
+        UnsupportedModelError: Opacus gave other gradients than the general engine when it was tried.
     """
+    reason = why_not(by_hooks, model, losses, batch)
+    if reason:
+        raise UnsupportedModelError(reason)
+    return by_hooks(model, losses, batch, patients, clip)
+
+
+def by_hooks(model: nn.Module, losses: ImageLosses, batch: Batch, patients: Tensor, clip: Clip) -> Clipped:
+    """Do it, without a trial."""
     refuse_mixing(model)
     try:
         from opacus import GradSampleModule
@@ -25,6 +36,9 @@ def with_opacus(model: nn.Module, losses: ImageLosses, batch: Batch, patients: T
             "engine 'opacus' needs Opacus, which is not installed. Install it, or set `privacy.engine` to 'auto'."
         ) from None
     parameters = learning(model)
+    kept = {parameter: parameter.grad for parameter in model.parameters()}
+    for parameter in model.parameters():
+        parameter.grad = None  # backward would add to what the caller has
     count = int(patients.max()) + 1
     wrapped = GradSampleModule(model, loss_reduction="sum")
     try:
@@ -35,14 +49,14 @@ def with_opacus(model: nn.Module, losses: ImageLosses, batch: Batch, patients: T
     finally:
         wrapped.to_standard_module()
         for parameter in model.parameters():
-            parameter.grad = None
+            parameter.grad = kept[parameter]
             for leftover in ("grad_sample", "_forward_counter"):
                 if hasattr(parameter, leftover):
                     delattr(parameter, leftover)
     sums = {name: row.new_zeros(count, *row.shape[1:]).index_add_(0, patients, row) for name, row in rows.items()}
     norms = torch.stack([each.flatten(1).norm(dim=1) for each in sums.values()]).norm(dim=0)
-    factors = clip.factors(norms)
-    return Clipped([torch.einsum("p,p...->...", factors, sums[name]) for name in parameters], norms)
+    factors = Factors.of(clip.factors(norms))
+    return Clipped([factors.weigh(sums[name]) for name in parameters], norms)
 
 
 def _rows(parameter: nn.Parameter, images: int) -> Tensor:

@@ -80,7 +80,7 @@ def subject(config: RunConfig, protection: Protection | None) -> Subject:
 
     def privately(model: AttentionModel, patients: Dataset, seed: int) -> object:
         settings = PrivateTraining(config.train, config.privacy, noise / protection.noise_divided_by)
-        return train_privately(model, task, patients, settings, seed)
+        return train_privately(model, task, patients, settings)
 
     each = Claim(protection.release, DELTA)
     gradient = Release(GaussianSum(config.privacy.clip_norm, of_release), each)

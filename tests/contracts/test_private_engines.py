@@ -51,6 +51,7 @@ def pictures(count=7, seed=2):
 
 
 def losses(logits, batch):
+    """Squared distance of each image from a target that its label turns."""
     target = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).view(logits[0].shape)
     sign = batch.labels.to(logits.dtype).view(-1, *[1] * (logits.ndim - 1)) - 0.4
     return (logits - sign * target).square().flatten(1).mean(1)
@@ -152,6 +153,31 @@ def test_the_losses_of_tasks(engine, task):
     same(model, found, oracle(model, image_losses(judge), batch, PATIENTS, clip), 1e-5)  # losses are of float32
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "segmentation", "several masks"])
+def test_losses_of_images_are_those_of_batches_of_one(task):
+    dense = task in ("segmentation", "several masks")
+    section = load_run_config({"task.name": "segmentation" if dense else task}).task
+    masks = ("background", "core", "rim") if task == "several masks" else ("lesion",)
+    judge = build_task(section, ("a", "b"), masks)
+    random = torch.Generator().manual_seed(4)
+    count, shape = 5, (judge.outputs, 6, 6) if dense else (judge.outputs,)
+    logits = torch.randn(count, *shape, generator=random, requires_grad=True)
+    labels = torch.randint(0, 2, (count, 2) if task == "multilabel" else (count,), generator=random)
+    batch = Batch(
+        images=torch.rand(count, 1, 6, 6, generator=random),
+        labels=None if dense else labels,
+        masks=torch.randint(0, len(masks), (count, 6, 6), generator=random, dtype=torch.uint8) if dense else None,
+    )
+    found = image_losses(judge)(logits, batch)
+    for number in range(count):
+        only = slice(number, number + 1)
+        alone = Batch(batch.images[only], None if dense else labels[only], batch.masks[only] if dense else None)
+        torch.testing.assert_close(found[number], judge.loss(logits[only], alone))
+    one = torch.autograd.grad(found[2], logits)[0]
+    assert one[2].any()
+    assert not one[[0, 1, 3, 4]].any()
+
+
 @settings(max_examples=12, deadline=None)
 @given(images=st.sampled_from([1, 5, 50]), size=st.sampled_from([0.0, 1.0, 1e4, 1e30, float("nan"), float("inf")]))
 @pytest.mark.parametrize("engine", OURS)
@@ -159,27 +185,17 @@ def test_one_patient_moves_the_sum_by_at_most_the_clip_norm(engine, images, size
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2))
     others = torch.arange(3).repeat_interleave(2)
-    batch = Batch(images=torch.randn(6 + images, 1, 4, 4), labels=torch.zeros(6 + images, dtype=torch.long), masks=None)
+    scales = torch.cat([torch.ones(6), torch.full((images,), size)])  # as labels: what an image's loss is multiplied by
+    batch = Batch(images=torch.randn(6 + images, 1, 4, 4), labels=scales, masks=None)
     patients = torch.cat([others, torch.full((images,), 3)])
-
-    def harsh(logits, batch):
-        scale = torch.where(torch.arange(len(logits)) >= 6, size, 1.0) if len(logits) > 1 else 1.0
-        return logits.square().sum(1) * scale
-
-    def harsh_alone(logits, part):  # per-sample sees one image at a time: the scale comes with the image
-        return logits.square().sum(1) * part.images.abs().flatten(1).amax(1)
-
-    def with_scale(batch):
-        images = batch.images.clone()
-        images[6:] *= size if size == size and abs(size) < 1e30 else 1.0
-        return Batch(images=images, labels=batch.labels, masks=None)
-
-    loss = harsh if engine == "one-backward" else harsh_alone
-    batch = batch if engine == "one-backward" else with_scale(batch)
-    clip = Clip(0.05)
     without = Batch(images=batch.images[:6], labels=batch.labels[:6], masks=None)
-    whole = ENGINES.load(engine)(model, loss, batch, patients, clip).total
-    rest = ENGINES.load(engine)(model, loss, without, others, clip).total
+
+    def harsh(logits, part):
+        return logits.square().sum(1) * part.labels
+
+    clip = Clip(0.05)
+    whole = ENGINES.load(engine)(model, harsh, batch, patients, clip).total
+    rest = ENGINES.load(engine)(model, harsh, without, others, clip).total
     moved = torch.stack([(a - b).norm() for a, b in zip(whole, rest, strict=True)]).norm()
     assert float(moved) <= clip.norm * (1 + 1e-5)
 

@@ -148,3 +148,36 @@ def _fits(values, pmf):
     rest = len(values) - found[keep].sum(), len(values) - expected[keep].sum()
     chi = ((found[keep] - expected[keep]) ** 2 / expected[keep]).sum() + (rest[0] - rest[1]) ** 2 / max(rest[1], 1e-9)
     assert stats.chi2(keep.sum()).sf(chi) > 1e-4
+
+
+def test_the_largest_word_gives_less_than_one_and_the_smallest_more_than_zero():
+    random = SecureRandom(KEY)
+    for byte, bound in ((0xFF, 1 - 2**-53), (0x00, 2**-53)):
+
+        class Constant:
+            left = 2**35
+
+            def piece(self, size, byte=byte):
+                return memoryview(bytes([byte]) * size)
+
+        random.stream  # noqa: B018 - makes the stream that is put aside
+        random._stream = Constant()
+        assert random.uniform(4).tolist() == [bound] * 4
+        assert np.isfinite(random.normal(4)).all()
+
+
+def test_seeds_come_from_the_stream_and_are_no_two_alike():
+    random = SecureRandom(KEY)
+    seeds = {random.seed() for _ in range(1000)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert SecureRandom(KEY).seed() in seeds
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_noise_that_is_added_is_the_noise_that_is_given(kind):
+    count = 40_000  # more than one piece
+    values = np.linspace(-1, 1, count).astype(kind)
+    expected = (values + 0.7 * SecureRandom(KEY).normal(count)).astype(kind)
+    SecureRandom(KEY).add_normal(values, 0.7)
+    assert (values == expected).all()

@@ -139,7 +139,7 @@ def real(noise, model="se-convnet", classes=("no", "yes"), **changes):
             train(model, task, patients, config.train, seed=1)
         else:
             private = PrivateTraining(config.train, config.privacy, noise, random=SecureRandom(KEY))
-            train_privately(model, task, patients, private, seed=1)
+            train_privately(model, task, patients, private)
 
     build = lambda: build_model(config.model, 1, task.outputs, 16, seed=0)  # noqa: E731
     return audit(Planted(build, run, data), 200, Claim(price([Repeated(Gaussian(8.0), 20)], 1e-5), 1e-5), seed=0)[0]

@@ -129,7 +129,7 @@ def trained(noise):
         if noise is None:
             return train(model, task, patients, config.train, seed)
         private = PrivateTraining(config.train, config.privacy, noise, random=SecureRandom(seed.to_bytes(32, "big")))
-        return train_privately(model, task, patients, private, seed)
+        return train_privately(model, task, patients, private)
 
     return SiteTraining(Perceptron, run, task.prepare(noise_data()))
 
