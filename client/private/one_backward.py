@@ -60,4 +60,5 @@ def _sum(model: nn.Module, parts: dict[str, Part], clip: Clip, none: Tensor) -> 
         for name in list(parts):
             rows = parts.pop(name).weighted(factors)
             found |= {f"{name}.{leaf}" if name else leaf: value for leaf, value in rows.items()}
-    return Clipped([found.get(name, torch.zeros_like(parameter)) for name, parameter in learning(model).items()], norms)
+    total = [found[name] if name in found else torch.zeros_like(each) for name, each in learning(model).items()]
+    return Clipped(total, norms)

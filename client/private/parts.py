@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from client.private.by_patient import rows_of_patients
 from client.private.factors import Factors
 from client.private.ghost import ghost
 from client.private.rules import Rows, rows_of
@@ -33,9 +34,9 @@ def part(layer: nn.Module, given: Tensor, gradient: Tensor, patients: Tensor | N
         found = ghost(layer, given, gradient)
         if found is not None:
             return Part(*found)
-    rows = rows_of(layer, given, gradient)
-    if patients is not None:
-        rows = {name: row.new_zeros(count, *row.shape[1:]).index_add_(0, patients, row) for name, row in rows.items()}
+        rows = rows_of(layer, given, gradient)
+    else:
+        rows = rows_of_patients(layer, given, gradient, patients, count)
     squares = torch.stack([_squares(row) for row in rows.values()]).sum(0)
     return Part(squares, lambda factors: {name: factors.weigh(row) for name, row in rows.items()})
 

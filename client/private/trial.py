@@ -39,10 +39,10 @@ def why_not(engine: Engine, model: nn.Module, losses: ImageLosses, batch: Batch)
 
 
 def _tried(engine: Engine, model: nn.Module, losses: ImageLosses, batch: Batch) -> str:
-    mine = copy.deepcopy(model)
     few, clip = _few(batch), Clip(1.0)
     patients = torch.arange(IMAGES, device=few.images.device)
     try:
+        mine = copy.deepcopy(model)
         with torch.random.fork_rng(devices=[]):
             engine(mine, losses, few, patients, clip)  # as it trains: what is drawn inside a layer shows only here
             few = Batch(images=few.images.double(), labels=few.labels, masks=few.masks)

@@ -1,8 +1,9 @@
 """What patient-level DP-SGD costs: `python tests/benchmarks/dp.py [--repeats N] [--memory]`.
 
-A step of plain SGD and the same step under privacy (clipping and noise included), batch 64 of one image a patient, one
-thread, interleaved in one process; CPU seconds, ratios of medians. Opacus's modes stand beside ours. `--memory` runs
-each row in a process of its own and reports the highest resident memory over the plain step's.
+A step of plain SGD and the same step under privacy (clipping and noise included), batch 64, one image a patient unless
+the row says otherwise, one thread, interleaved in one process; CPU seconds, ratios of medians. Opacus's modes stand
+beside ours. `--memory` runs each row in a process of its own and reports the highest resident memory over the plain
+step's.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from machine import describe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client.private.base import Clip, image_losses
+from client.private.base import Clip, Engine, image_losses
 from client.private.one_backward import one_backward
 from client.private.per_sample import per_sample
 from client.private.training import added, noised
@@ -153,6 +154,7 @@ def rows(build: Callable[[], nn.Module], size: int) -> dict[str, Callable[[], St
         "plain SGD": lambda: plain(build(), images, labels),
         "ours, one backward": lambda: ours(build(), images, labels, one_backward, BATCH),
         "ours, micro-batches of 16": lambda: ours(build(), images, labels, one_backward, 16),
+        "ours, 16 patients of 4 images": lambda: ours(build(), images, labels, one_backward, BATCH, 4),
         "ours, vmap in chunks of 16": lambda: ours(build(), images, labels, per_sample, 16),
         "Opacus hooks": lambda: opacus(build(), images, labels, "hooks"),
         "Opacus functorch": lambda: opacus(build(), images, labels, "functorch"),
@@ -172,7 +174,7 @@ def plain(model: nn.Module, images: Tensor, labels: Tensor) -> Step:
     return step
 
 
-def ours(model: nn.Module, images: Tensor, labels: Tensor, engine: Callable[..., object], micro: int) -> Step:
+def ours(model: nn.Module, images: Tensor, labels: Tensor, engine: Engine, micro: int, each: int = 1) -> Step:
     """Take private steps: clipped sums of micro-batches, noise from the cryptographic source, one optimizer step."""
     optimizer, random = torch.optim.SGD(model.parameters(), lr=1e-3), SecureRandom()
     parameters, losses = list(model.parameters()), image_losses(Multiclass(load_run_config().task, ("no", "yes"), ()))
@@ -182,7 +184,7 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor, engine: Callable[...,
         for start in range(0, BATCH, micro):
             part = slice(start, start + micro)
             batch = Batch(images=images[part], labels=labels[part], masks=None)
-            found = engine(model, losses, batch, torch.arange(micro), Clip(1.0))
+            found = engine(model, losses, batch, torch.arange(micro) // each, Clip(1.0))
             total = added(total, found.total)
         for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = noised(gradient, 1.0, random).div_(BATCH)

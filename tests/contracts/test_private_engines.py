@@ -101,6 +101,15 @@ def test_every_default_model_equals_one_patient_at_a_time(engine, body, kind):
     )
 
 
+@pytest.mark.parametrize("patients", [(0, 0, 0, 0, 1, 1, 1), (1, 0, 1, 0, 0, 1, 1), (0,) * 7])
+@pytest.mark.parametrize("body", BODIES)
+def test_many_images_a_patient(body, patients):
+    model, batch, patients = make(body), pictures(), torch.tensor(patients)
+    clip = Clip(float(oracle(model, losses, batch, patients, Clip(1.0))[1].min()))
+    found = ENGINES.load("one-backward")(model, losses, batch, patients, clip)
+    same(model, found, oracle(model, losses, batch, patients, clip))
+
+
 @pytest.mark.parametrize(("body", "attention"), KINDS)
 def test_every_kind_of_attention(body, attention):
     model, batch = make(body, attention), pictures()
