@@ -111,9 +111,7 @@ class Contributor:
             for name, grid in shares.items()
         }
         vector = layout.encode(segments, self.random, noise)
-        vector, proof = masked(
-            self.config, self.site, self.notes, request.terms, request.sealed, (layout, request.arrays, vector)
-        )
+        vector, proof = masked(self.config, self.site, self.notes, request, layout, vector)
         return PooledReply(site=self.site.name, segments={"masked": vector}, proof=proof)
 
     def _noise_of(self, name: str) -> float:

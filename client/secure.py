@@ -4,24 +4,26 @@ A client's process may end after every message, so the session is sealed under a
 the notes that Flower carries from one message to the next.
 """
 
-import hashlib
 import json
 from collections.abc import MutableMapping
+from dataclasses import fields, replace
 from typing import Any
 
+from client.openings import opening
 from client.site import Site
-from common.arrays import Arrays
 from common.config import RunConfig
 from common.errors import ConfigError, SecureAggregationError
-from common.messages import SumReply, SumRequest
+from common.messages import EvaluateRequest, SumReply, SumRequest, TrainRequest
 from common.secagg.identity import Identity, Roster, simulated
 from common.secagg.layout import Layout
 from common.secagg.masks import Ring
 from common.secagg.params import Params, SitePolicy
-from common.secagg.parcels import Advert, UnmaskRequest, pack_bytes, survivors, unpack_bytes
+from common.secagg.parcels import Advert, UnmaskRequest, pack_bytes, unpack_bytes
 from common.secagg.site import SiteSession
+from common.subject import subject_of
 
-SESSION, OPENED = "session", "opened"
+SESSION = "session"
+PURPOSES = {"train": TrainRequest, "judge": EvaluateRequest}
 Notes = MutableMapping[str, Any]
 """What a client keeps from one message to the next."""
 
@@ -34,18 +36,22 @@ def answer(config: RunConfig, site: Site, notes: Notes, request: SumRequest) -> 
     """
     if request.stage == "advertise":
         terms = read_terms(request.terms)
-        _policy(config).check(site.name, terms, terms.layout, terms.model)
-        session = SiteSession(*_who(config, site, terms), _policy(config), terms)
+        _check_about(config, terms)
+        policy = policy_of(config, site)
+        policy.check(site.name, terms, terms.layout, terms.model)
+        session = SiteSession(*_who(config, site, terms), policy, terms)
         content, proof = session.advertise().to_bytes(), b""
     else:
         session = resume(config, site, notes, request.terms)
-        content, proof = _STAGES[request.stage](session, notes, request.content)
+        if request.stage not in _STAGES:
+            raise SecureAggregationError("out-of-order", "a sum has no such stage. Run one version everywhere.")
+        content, proof = _STAGES[request.stage](session, site, notes, request.content)
     keep(notes, session)
     return SumReply(site=site.name, content=content, proof=proof)
 
 
 def masked(
-    config: RunConfig, site: Site, notes: Notes, terms: str, sealed: bytes, contents: tuple[Layout, Arrays, Ring]
+    config: RunConfig, site: Site, notes: Notes, request: TrainRequest | EvaluateRequest, layout: Layout, vector: Ring
 ) -> tuple[Ring, bytes]:
     """Mask a vector in the session of a sum, and sign it.
 
@@ -53,17 +59,20 @@ def masked(
         config: The run's settings.
         site: The site.
         notes: Hold the session.
-        terms: Of the sum.
-        sealed: Shares from the other sites.
-        contents: The layout that this site made itself, the arrays it was sent, and the vector.
+        request: What this site did, with the sum's terms and the shares from the other sites.
+        layout: As this site made it itself.
+        vector: What it contributes.
 
     Raises:
-        SecureAggregationError: The layout or model is not this site's, or a refusal of the session.
+        SecureAggregationError: The sum is about another round, request or layout, or a refusal of the session.
     """
-    layout, arrays, vector = contents
-    session = resume(config, site, notes, terms)
-    session.policy.check(site.name, session.params, layout.digest, model_digest(arrays))
-    proof = session.mask(vector, unpack_bytes(sealed))
+    session = resume(config, site, notes, request.terms)
+    terms = session.params
+    _check_about(config, terms)
+    if terms.round != request.round or PURPOSES[terms.purpose] is not type(request):
+        raise _another(f"the sum is of {terms.purpose!r} in round {terms.round} and the request is not")
+    session.policy.check(site.name, terms, layout.digest, subject_of(request))
+    proof = session.mask(vector, unpack_bytes(request.sealed))
     keep(notes, session)
     return vector, proof
 
@@ -76,17 +85,33 @@ def read_terms(text: str) -> Params:
     """
     try:
         body = json.loads(text)
+        if set(body) != {item.name for item in fields(Params)} or not all(map(_typed, body.items())):
+            raise ValueError
         return Params(**{**body, "sites": tuple(body["sites"])})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise SecureAggregationError("malformed", "the terms of a sum cannot be read. Run one version.") from None
 
 
-def model_digest(arrays: Arrays) -> str:
-    """SHA-256 of the arrays that every site must have been sent alike."""
-    hash_ = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        hash_.update(f"{name}|{array.dtype.str}|{array.shape}|".encode() + array.tobytes())
-    return hash_.hexdigest()
+def _typed(item: tuple[str, Any]) -> bool:
+    """By exact type: 1.0 and true equal 1, are hashed alike and written otherwise, and would pass for another round."""
+    name, value = item
+    if name == "sites":
+        return type(value) is list and all(type(site) is str for site in value)
+    return type(value) is {each.name: each.type for each in fields(Params)}[name]
+
+
+def _check_about(config: RunConfig, terms: Params) -> None:
+    """Refuse a sum of another run, whose settings this site has not read, or for a purpose that there is not."""
+    if terms.run != config.digest():
+        raise _another("the sum is of another run, or of other settings than this site was sent")
+    if terms.purpose not in PURPOSES:
+        raise _another(f"sums are for {' and '.join(PURPOSES)}")
+
+
+def _another(found: str) -> SecureAggregationError:
+    return SecureAggregationError(
+        "another-sum", f"this site takes no part: {found}. Begin the round anew; the server must ask all sites alike."
+    )
 
 
 def resume(config: RunConfig, site: Site, notes: Notes, terms: str) -> SiteSession:
@@ -98,7 +123,7 @@ def resume(config: RunConfig, site: Site, notes: Notes, terms: str) -> SiteSessi
     if SESSION not in notes:
         raise SecureAggregationError("out-of-order", "no sum has begun at this site. Begin the round anew.")
     wanted = read_terms(terms)
-    session = SiteSession.restored(notes[SESSION], *_who(config, site, wanted), _policy(config))
+    session = SiteSession.restored(notes[SESSION], *_who(config, site, wanted), policy_of(config, site))
     if session.params != wanted:
         raise SecureAggregationError("out-of-order", "another sum has begun at this site. Begin the round anew.")
     return session
@@ -109,45 +134,36 @@ def keep(notes: Notes, session: SiteSession) -> None:
     notes[SESSION] = session.sealed()
 
 
-def _share(session: SiteSession, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
-    adverts = {site: Advert.from_bytes(each) for site, each in unpack_bytes(content).items()}
+def _share(session: SiteSession, site: Site, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
+    adverts = {name: Advert.from_bytes(each) for name, each in unpack_bytes(content).items()}
     return pack_bytes(session.share(adverts)), b""
 
 
-def _vote(session: SiteSession, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
+def _vote(session: SiteSession, site: Site, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
     request = UnmaskRequest.from_bytes(content)
     return b"", session.vote(request.alive, request.dropped)
 
 
-def _unmask(session: SiteSession, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
+def _unmask(session: SiteSession, site: Site, notes: Notes, content: bytes) -> tuple[bytes, bytes]:
     request = UnmaskRequest.from_bytes(content)
-    _once(session.params, notes, request)
-    given, proof = session.unmask(request)
+    with opening(notes, site.store if site.identity else None, session.params, request.alive):
+        given, proof = session.unmask(request)
     return pack_bytes(given), proof
 
 
 _STAGES = {"share": _share, "vote": _vote, "unmask": _unmask}
 
 
-def _once(terms: Params, notes: Notes, request: UnmaskRequest) -> None:
-    """Refuse to help open a second sum of one round over other sites: the difference of two would be a single update.
-
-    A round that is done again after a crash may be opened again over the same sites.
-    """
-    about = f"{terms.run}|{terms.purpose}|{terms.round}"
-    now = f"{about}|{survivors(request.alive, request.dropped).hex()}"
-    before = str(notes.get(f"{OPENED}-{terms.purpose}", ""))
-    if before.startswith(f"{about}|") and before != now:
-        raise SecureAggregationError(
-            "second-sum",
-            "a sum of this round was opened over other sites. Their difference would open a single update.",
-        )
-    notes[f"{OPENED}-{terms.purpose}"] = now
-
-
-def _policy(config: RunConfig) -> SitePolicy:
-    secure = config.secure_aggregation
-    return SitePolicy(fewest=secure.fewest_sites, colluders=secure.colluders, rings=(secure.ring_bits,))
+def policy_of(config: RunConfig, site: Site) -> SitePolicy:
+    """Give the stricter of what the site insists on and what the run promises in its settings."""
+    secure, own = config.secure_aggregation, site.insists
+    return replace(
+        own,
+        fewest=max(own.fewest, secure.fewest_sites),
+        colluders=max(own.colluders, secure.colluders),
+        rings=tuple(bits for bits in own.rings if bits == secure.ring_bits),
+        signed=own.signed or secure.consistency == "signed",
+    )
 
 
 def _who(config: RunConfig, site: Site, terms: Params) -> tuple[Identity, Roster]:

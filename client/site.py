@@ -3,10 +3,10 @@
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import DEVICES, choose_device
 from common.errors import ConfigError, DataError, SiteCountError, UnknownNameError
 from common.privacy.budget import Budget
+from common.secagg.params import FEWEST, SitePolicy
 from common.tasks.base import Task
 from common.tasks.build import build_task
 
@@ -37,12 +38,26 @@ class SiteBudget(BaseModel):
 
 
 class SiteKeys(BaseModel):
-    """Where the site's Ed25519 key and the roster of all sites' public keys lie."""
+    """Where the site's Ed25519 key and the roster of all sites' public keys lie, and what no run can loosen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
 
     identity: Path = Field(description="made by `Identity.fresh`; readable by its owner alone")
     roster: Path = Field(description="JSON of site to public key, which came by another way than the server")
+    fewest_sites: int = Field(
+        default=FEWEST, ge=FEWEST, le=1000, description="no sum of fewer sites, whatever a run says"
+    )
+    colluders: int = Field(default=0, ge=0, le=1000, description="at least so many colluders are guarded against")
+    consistency: Literal["threshold", "signed"] = Field(
+        default="threshold", description="signed: survivors must be signed, whatever a run says"
+    )
+
+    @property
+    def policy(self) -> SitePolicy:
+        """What the site insists on in every secure sum."""
+        return SitePolicy(fewest=self.fewest_sites, colluders=self.colluders, signed=self.consistency == "signed")
 
 
 class SiteConfig(BaseModel):
@@ -77,6 +92,7 @@ class Site:
     ledger: Path | None = None
     budget: Budget | None = None
     identity: tuple[Path, Path] | None = None
+    insists: SitePolicy = field(default_factory=SitePolicy)
 
     @property
     def patients(self) -> int:
@@ -102,6 +118,7 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
             ledger=own.state / "ledger",  # one for all runs: the same patients pay for all
             budget=Budget(own.budget.epsilon, own.budget.delta) if own.budget else None,
             identity=_keys(config, own),
+            insists=own.secure.policy if own.secure else SitePolicy(),
         )
     if PARTITION not in node and MEMBERS not in node:
         raise ConfigError(
@@ -160,8 +177,8 @@ def _from_here(own: SiteConfig, folder: Path) -> SiteConfig:
     data = dict(own.data)
     if data.get("path"):
         data["path"] = str(_whole(folder, Path(str(data["path"]))))
-    secure = own.secure and SiteKeys(
-        identity=_whole(folder, own.secure.identity), roster=_whole(folder, own.secure.roster)
+    secure = own.secure and own.secure.model_copy(
+        update={"identity": _whole(folder, own.secure.identity), "roster": _whole(folder, own.secure.roster)}
     )
     return own.model_copy(update={"state": _whole(folder, own.state), "data": data, "secure": secure})
 

@@ -70,7 +70,7 @@ class SecureAggregationSection(Section):
     )
     roster: str = Field(description="the server's file of the sites' public keys; empty for simulated sites")
     consistency: Literal["threshold", "signed"] = Field(
-        description="threshold: a lying server learns nothing; signed: one trip more, and the lie is found"
+        description="threshold: more sites must live; signed: one trip more, and a lie about who lives is found"
     )
 
 

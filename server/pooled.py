@@ -1,6 +1,5 @@
 """A round of sums: what sites contribute is added, in the clear or securely, and only the sum is looked at."""
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Mapping
@@ -38,6 +37,7 @@ from common.privacy.signature import pooled_prior, sensitivity
 from common.randomness import SecureRandom
 from common.secagg.groups import combine, draw_groups
 from common.secagg.layout import Layout
+from common.subject import subject_of
 from common.tasks.base import Task
 from server.exchange import Exchange
 from server.secure import SecureSums, Sums
@@ -121,7 +121,7 @@ class Pooler:
         if secure.enabled:
             groups = draw_groups(sites, secure.groups, secure.fewest_sites)
             layouts = {len(group): self._layout(request, len(group)) for group in groups}
-            sums = SecureSums(self.config, self.exchange, layouts, groups, digest_of(request.arrays))
+            sums = SecureSums(self.config, self.exchange, layouts, groups, subject_of(request))
             opened = sums.run(request, purpose, secrets.randbelow(2**31))
             return [(self._noised(found, request), alive) for found, alive in opened], sums.failures
         layout = self._layout(request, len(sites))
@@ -191,14 +191,6 @@ class Pooler:
 
     def _arrays(self) -> Arrays:
         return {name: tensor.numpy(force=True) for name, tensor in self.model.state_dict().items()}
-
-
-def digest_of(arrays: Arrays) -> str:
-    """SHA-256 of the arrays that all sites are sent; `client/secure.py` computes it again from what came."""
-    hash_ = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        hash_.update(f"{name}|{array.dtype.str}|{array.shape}|".encode() + array.tobytes())
-    return hash_.hexdigest()
 
 
 def _added(sums: Sums) -> tuple[dict[str, Floats], tuple[str, ...]]:

@@ -4,6 +4,7 @@ The roster reaches every site by another way than the server, else the server co
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,7 @@ class Identity:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x") as file:
-                path.chmod(0o600)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(json.dumps({"site": self.site, "ed25519": self._secret.hex()}))
         except OSError as error:
             raise ConfigError(f"the identity {path} cannot be written: {error.strerror}. Give another path.") from None

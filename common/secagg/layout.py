@@ -14,7 +14,7 @@ from common.randomness import SecureRandom
 from common.secagg.masks import DTYPES, Ring
 from common.secagg.wire import digest
 
-CHUNK = 1 << 14
+CHUNK = 1 << 15
 """Entries that are laid out at once: they and their random words stay in the processor's cache."""
 NEAREST = 1.5 * 2.0**52
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from common.errors import SecureAggregationError
+from common.secagg.consistency import fewest_alive
 from common.secagg.wire import digest, names
 
 VERSION = b"consilium-secagg-1"
@@ -18,7 +19,7 @@ class Params:
     Args:
         run: The run's id.
         round: Its round.
-        purpose: What is summed: "train" or "evaluate"; a round has one sum of each.
+        purpose: What is summed: "train" or "judge"; a round has one sum of each.
         attempt: Counts the tries at this round; a try never reuses a key.
         sites: The cohort.
         fewest: Of fewer sites no sum is opened.
@@ -26,7 +27,8 @@ class Params:
         ring_bits: 32 or 64.
         length: Of the vector.
         layout: Digest of what stands where in it.
-        model: Digest of the arrays that the sites work on, so that nobody gets a model of his own.
+        model: Digest of the arrays that the sites work on and of all else that they are asked (`common/subject.py`), so
+            that nobody is asked something of his own.
         signed: Whether survivors are signed before anything is opened.
     """
 
@@ -59,6 +61,16 @@ class Params:
         threshold(len(self.sites), self.colluders)
 
     @property
+    def threshold(self) -> int:
+        """The shares that open a secret: of the whole cohort, for whom a site hears of is the server's choice."""
+        return threshold(len(self.sites), self.colluders)
+
+    @property
+    def least(self) -> int:
+        """The sites that must live at every stage."""
+        return fewest_alive(len(self.sites), self.colluders, self.threshold, max(FEWEST, self.fewest), self.signed)
+
+    @property
     def context(self) -> bytes:
         """SHA-256 of everything above."""
         numbers = (self.round, self.attempt, self.fewest, self.colluders, self.ring_bits, self.length, self.signed)
@@ -71,7 +83,7 @@ def threshold(sites: int, colluders: int) -> int:
     """Give t, the shares that open a secret: max(3, ⌈2n/3⌉, ⌊(n + c)/2⌋ + 1).
 
     So 2t > n + c: a server that tells some sites that a site lives and others that it dropped never gets t shares of
-    both its secrets, though c sites give it both.
+    both its secrets, though c sites give it both. That alone does not keep it from a small sum: see `consistency`.
 
     Raises:
         SecureAggregationError: `colluders`: fewer than two honest sites would be left, whose sum is no secret.
@@ -90,27 +102,53 @@ class SitePolicy:
     colluders: int = 0
     rings: tuple[int, ...] = (32, 64)
     most_values: int = 1 << 31
+    signed: bool = False
 
     def check(self, site: str, params: Params, layout: str, model: str) -> None:
         """Refuse a looser sum than this site allows, or one of something else than it holds.
 
         Raises:
-            SecureAggregationError: `not-asked`, `too-few-sites`, `colluders`, `ring`, `too-long`, `layout` or `model`.
+            SecureAggregationError: `not-asked`, `too-few-sites`, `colluders`, `consistency`, `ring`, `too-long`,
+                `layout` or `model`.
         """
-        if site not in params.sites:
-            raise refusal("not-asked", f"the cohort does not name {site!r}", "only sites that it names")
-        if params.fewest < self.fewest:
-            raise refusal("too-few-sites", f"sums of {params.fewest} sites would be opened", f"{self.fewest} or more")
-        if params.colluders < self.colluders:
-            raise refusal("colluders", f"{params.colluders} colluders are guarded against", f"{self.colluders} or more")
-        if params.ring_bits not in self.rings:
-            raise refusal("ring", f"the ring has {params.ring_bits} bits", ", ".join(map(str, self.rings)))
-        if not 0 < params.length <= self.most_values:
-            raise refusal("too-long", f"the vector has {params.length} values", f"1 to {self.most_values}")
-        if params.layout != layout:
-            raise refusal("layout", "the server lays the vector out otherwise than this site", "one layout for all")
-        if params.model != model:
-            raise refusal("model", "the digest of the arrays is not that of those that came", "one model for all")
+        rules = (
+            (site not in params.sites, "not-asked", f"the cohort does not name {site!r}", "only sites that it names"),
+            (
+                params.fewest < self.fewest,
+                "too-few-sites",
+                f"sums of {params.fewest} sites would be opened",
+                f"{self.fewest} or more",
+            ),
+            (
+                params.colluders < self.colluders,
+                "colluders",
+                f"{params.colluders} colluders are guarded against",
+                f"{self.colluders} or more",
+            ),
+            (self.signed and not params.signed, "consistency", "survivors are not signed", "signed ones"),
+            (
+                params.ring_bits not in self.rings,
+                "ring",
+                f"the ring has {params.ring_bits} bits",
+                ", ".join(map(str, self.rings)),
+            ),
+            (
+                not 0 < params.length <= self.most_values,
+                "too-long",
+                f"the vector has {params.length} values",
+                f"1 to {self.most_values}",
+            ),
+            (
+                params.layout != layout,
+                "layout",
+                "the server lays the vector out otherwise than this site",
+                "one layout for all",
+            ),
+            (params.model != model, "model", "what the sum is about is not what this site was asked", "one for all"),
+        )
+        for broken, name, found, allowed in rules:
+            if broken:
+                raise refusal(name, found, allowed)
 
 
 def refusal(name: str, found: str, allowed: str) -> SecureAggregationError:

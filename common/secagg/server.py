@@ -13,10 +13,10 @@ from common.errors import SecureAggregationError
 from common.secagg.identity import Roster
 from common.secagg.keys import derived, pair_key, public_of
 from common.secagg.masks import DTYPES, Mask, Ring, add_masks
-from common.secagg.params import Params, threshold
+from common.secagg.params import Params
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
-from common.secagg.shamir import opened
-from common.secagg.site import mask_context, secret_context
+from common.secagg.shamir import SHARE_BYTES, opened
+from common.secagg.site import mask_context, secret_context, view_of
 from common.secagg.wire import digest
 
 
@@ -36,6 +36,7 @@ class ServerSession:
     _votes: dict[str, bytes] = field(default_factory=dict)
     _shares: dict[str, dict[str, bytes]] = field(default_factory=dict, repr=False)
     _total: Ring | None = None
+    _closed: bool = False
     _opened: bool = False
 
     def take_advert(self, site: str, advert: Advert) -> None:
@@ -78,12 +79,12 @@ class ServerSession:
     def take_masked(self, site: str, vector: Ring, signature: bytes) -> None:
         """Add a masked vector."""
         try:
-            if site not in self._sealed or site in self._alive:
-                raise _refused("out-of-order", f"{site!r} sent a vector out of turn, or twice")
+            if site not in self._sealed or site in self._alive or self._closed:
+                raise _refused("out-of-order", f"{site!r} sent a vector out of turn, too late, or twice")
             if vector.shape != (self.params.length,) or vector.dtype != DTYPES[self.params.ring_bits]:
                 raise _refused("length", f"{site!r} sent {vector.shape} of {vector.dtype}")
             payload = self._bound() + hashlib.sha256(np.ascontiguousarray(vector).data).digest()
-            self.roster.verify(site, self.params.context, "masked", payload, signature)
+            self.roster.verify(site, self._view, "masked", payload, signature)
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
             return
@@ -105,22 +106,26 @@ class ServerSession:
     def take_vote(self, site: str, signature: bytes) -> None:
         """Keep a vote on the survivors (sums with `signed` only)."""
         try:
-            self.roster.verify(site, self.params.context, "survivors", survivors(*self.who()), signature)
+            self.roster.verify(site, self._view, "survivors", survivors(*self.who()), signature)
             self._votes[site] = signature
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
 
     def request(self) -> UnmaskRequest:
-        """Give the request to unmask. It can be made once; after it, nobody can join or leave."""
-        return UnmaskRequest(*self.who(), dict(self._votes))
+        """Give the request to unmask. Once it is made nobody can join: a vector that comes later is turned away."""
+        found = UnmaskRequest(*self.who(), dict(self._votes))
+        self._closed = True
+        return found
 
     def take_unmasked(self, site: str, given: Mapping[str, bytes], signature: bytes) -> None:
         """Keep a site's opened shares."""
         try:
             if site not in self._alive or site in self._shares or set(given) != set(self._sealed):
                 raise _refused("out-of-order", f"{site!r} opened shares out of turn, twice, or not all")
+            if any(len(share) != SHARE_BYTES for share in given.values()):
+                raise _refused("malformed", f"{site!r} opened shares of another length")
             content = digest([field for each in sorted(given) for field in (each.encode(), given[each])])
-            self.roster.verify(site, self.params.context, "shares", content, signature)
+            self.roster.verify(site, self._view, "shares", content, signature)
             self._shares[site] = dict(given)
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
@@ -128,7 +133,8 @@ class ServerSession:
     def open(self) -> tuple[Ring, tuple[str, ...]]:
         """Take the masks off and give the sum, and whose it is.
 
-        Sites whose shares turn out wrong are named in `refused`; their vectors are in the sum all the same.
+        Sites whose shares turn out wrong are named in `refused`; their vectors are in the sum all the same. Either they
+        changed the shares or were dealt wrong ones; where no shares agree, whoever dealt them is named.
 
         Raises:
             SecureAggregationError: `too-few-shares`, `corrupted-share`, `out-of-order` (a second time).
@@ -136,7 +142,7 @@ class ServerSession:
         alive, dropped = self.who()
         if self._opened or self._total is None:
             raise _refused("out-of-order", "a sum is opened once")
-        t = threshold(len(self._adverts), self.params.colluders)
+        t = self.params.threshold
         if len(self._shares) < t:
             raise _refused("too-few-shares", f"{len(self._shares)} sites opened their shares and {t} are needed")
         self._opened = True
@@ -159,19 +165,27 @@ class ServerSession:
     def _secret(self, site: str, which: str, t: int) -> bytes:
         points = {name: point for point, name in enumerate(sorted(self._adverts), 1)}
         found = {points[other]: given[site] for other, given in self._shares.items()}
-        secret, wrong = opened(found, t, secret_context(self.params.context, site, which))
+        good = {point: found[point] for other, point in points.items() if point in found and other not in self.refused}
+        try:
+            secret, wrong = opened(good if len(good) >= t else found, t, secret_context(self._view, site, which))
+        except SecureAggregationError as error:
+            self.refused[site] = error.refusal
+            raise
         for name, point in points.items():
             if point in wrong:
                 self.refused[name] = "corrupted-share"
         return secret
 
+    @property
+    def _view(self) -> bytes:
+        return view_of(self.params.context, self._adverts)
+
     def _bound(self) -> bytes:
-        return mask_context(self.params.context, {site: self._adverts[site] for site in self._sealed})
+        return mask_context(self._view, {site: self._adverts[site] for site in self._sealed})
 
     def _check_enough(self, sites: int, what: str) -> None:
-        least = max(self.params.fewest, threshold(max(len(self._adverts), 3), self.params.colluders))
-        if sites < least:
-            raise _refused("too-few-sites", f"{sites} sites {what} and {least} are needed")
+        if sites < self.params.least:
+            raise _refused("too-few-sites", f"{sites} sites {what} and {self.params.least} are needed")
 
 
 def _refused(name: str, found: str) -> SecureAggregationError:

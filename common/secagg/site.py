@@ -14,7 +14,7 @@ from common.errors import SecureAggregationError
 from common.secagg.identity import SIGNATURE_BYTES, Identity, Roster
 from common.secagg.keys import derived, fresh_secret, pair_key, public_of, seal, unseal
 from common.secagg.masks import DTYPES, Mask, Ring, add_masks
-from common.secagg.params import Params, SitePolicy, threshold
+from common.secagg.params import Params, SitePolicy
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import SHARE_BYTES, shares
 from common.secagg.wire import digest, malformed, names
@@ -61,13 +61,12 @@ class SiteSession:
                 `unknown-site`, `colluders` or `low-order-key`.
         """
         self._enter("share")
-        me, context = self.identity.site, self.params.context
+        me = self.identity.site
         self._check_adverts(adverts)
         self._adverts = dict(adverts)
-        order = sorted(adverts)
-        t = threshold(len(order), self.params.colluders)
+        order, view = sorted(adverts), self._view
         parts = [
-            shares(self._secrets[which], t, len(order), secret_context(context, me, which))
+            shares(self._secrets[which], self.params.threshold, len(order), secret_context(view, me, which))
             for which in ("self", "mask")
         ]
         sealed = {}
@@ -76,7 +75,7 @@ class SiteSession:
                 self._held[me] = own + mask
             else:
                 key = self._pair("share", adverts[site].share_key)
-                sealed[site] = seal(key, own + mask, context, me.encode(), site.encode())
+                sealed[site] = seal(key, own + mask, view, me.encode(), site.encode())
         return sealed
 
     def mask(self, vector: Ring, sealed: Mapping[str, bytes]) -> bytes:
@@ -90,27 +89,27 @@ class SiteSession:
             SecureAggregationError: `length`, `too-few-sites`, `unknown-site` or `sealed-wrong`.
         """
         self._enter("mask")
-        me, context = self.identity.site, self.params.context
+        me, view = self.identity.site, self._view
         if vector.dtype != DTYPES[self.params.ring_bits] or vector.shape != (self.params.length,):
             raise _refused("length", f"a vector of {vector.shape} and {vector.dtype} was to be masked")
         peers = set(sealed)
         if not peers <= set(self._adverts) - {me}:
             raise _refused("unknown-site", "sealed shares came from a site that advertised nothing")
-        self._check_enough(len(peers) + 1, len(self._adverts))
+        self._check_enough(len(peers) + 1)
         for site in peers:
             content = unseal(
-                self._pair("share", self._adverts[site].share_key), sealed[site], context, site.encode(), me.encode()
+                self._pair("share", self._adverts[site].share_key), sealed[site], view, site.encode(), me.encode()
             )
             if len(content) != 2 * SHARE_BYTES:
                 raise malformed("a sealed share has another length")
             self._held[site] = content
-        bound = mask_context(context, {site: self._adverts[site] for site in self._held})
+        bound = mask_context(view, {site: self._adverts[site] for site in self._held})
         masks: list[Mask] = [(derived(self._secrets["self"], "self", bound), 1)]
         for site in sorted(peers):
             key = pair_key(self._secrets["mask"], self._adverts[site].mask_key, "pair", bound)
             masks.append((key, 1 if me < site else -1))
         add_masks(vector, masks)
-        return self.identity.sign(context, "masked", bound + hashlib.sha256(vector.data).digest())
+        return self.identity.sign(view, "masked", bound + hashlib.sha256(vector.data).digest())
 
     def vote(self, alive: tuple[str, ...], dropped: tuple[str, ...]) -> bytes:
         """Sign who lives and who dropped, for sums with `signed`; the request to unmask must then say the same."""
@@ -118,7 +117,7 @@ class SiteSession:
             raise _refused("out-of-order", "a vote was asked for out of turn, or twice")
         self._check_survivors(alive, dropped)
         self._secrets["voted"] = survivors(alive, dropped)
-        return self.identity.sign(self.params.context, "survivors", self._secrets["voted"])
+        return self.identity.sign(self._view, "survivors", self._secrets["voted"])
 
     def unmask(self, request: UnmaskRequest) -> tuple[dict[str, bytes], bytes]:
         """Give of each site exactly one share: of the self mask of who lives, of the mask key of who dropped; and sign.
@@ -137,9 +136,10 @@ class SiteSession:
         self._enter("unmask")
         given = {site: self._held[site][:SHARE_BYTES] for site in request.alive}
         given |= {site: self._held[site][SHARE_BYTES:] for site in request.dropped}
+        view = self._view
         self._secrets, self._held, self._adverts = {}, {}, {}
         content = digest([field for site in sorted(given) for field in (site.encode(), given[site])])
-        return given, self.identity.sign(self.params.context, "shares", content)
+        return given, self.identity.sign(view, "shares", content)
 
     def sealed(self) -> bytes:
         """Give the whole state, encrypted under a key of the site's own."""
@@ -178,8 +178,12 @@ class SiteSession:
             raise _refused("out-of-order", f"stage {stage!r} was asked for at stage {self.stage!r}")
         self.stage = STAGES[STAGES.index(stage) + 1]
 
+    @property
+    def _view(self) -> bytes:
+        return view_of(self.params.context, self._adverts)
+
     def _pair(self, use: str, public: bytes) -> bytes:
-        return pair_key(self._secrets[use], public, use, self.params.context)
+        return pair_key(self._secrets[use], public, use, self._view)
 
     def _check_adverts(self, adverts: Mapping[str, Advert]) -> None:
         me, context = self.identity.site, self.params.context
@@ -187,15 +191,15 @@ class SiteSession:
             raise _refused("unknown-site", "an advert is of another site than it says, or of none of the cohort")
         if adverts.get(me) != self._adverts[me]:
             raise _refused("own-key-changed", "this site's own keys did not come back as they were sent")
-        self._check_enough(len(adverts), len(adverts))
+        self._check_enough(len(adverts))
         keys = [key for advert in adverts.values() for key in (advert.share_key, advert.mask_key)]
         if len(set(keys)) != len(keys):
             raise _refused("sybil", "one key stands under two names")
         for site, advert in adverts.items():
             self.roster.verify(site, context, "advert", advert.payload, advert.signature)
 
-    def _check_enough(self, sites: int, adverts: int) -> None:
-        least = max(self.policy.fewest, self.params.fewest, threshold(adverts, self.params.colluders))
+    def _check_enough(self, sites: int) -> None:
+        least = max(self.policy.fewest, self.params.least)
         if sites < least:
             raise _refused("too-few-sites", f"{sites} sites are left where {least} are needed")
 
@@ -203,7 +207,7 @@ class SiteSession:
         everyone = [*alive, *dropped]
         if sorted(everyone) != sorted(self._held) or self.identity.site not in alive:
             raise _refused("survivors", "who lives and who dropped does not add up to those whose shares arrived")
-        self._check_enough(len(alive), len(self._adverts))
+        self._check_enough(len(alive))
 
     def _check_votes(self, request: UnmaskRequest) -> None:
         if self._secrets.get("voted") != request.payload:
@@ -213,8 +217,18 @@ class SiteSession:
         for site, signature in request.votes.items():
             if len(signature) != SIGNATURE_BYTES:
                 raise malformed("a vote has another length")
-            self.roster.verify(site, self.params.context, "survivors", request.payload, signature)
-        self._check_enough(len(request.votes), len(self._adverts))
+            self.roster.verify(site, self._view, "survivors", request.payload, signature)
+        self._check_enough(len(request.votes))
+
+
+def view_of(context: bytes, adverts: Mapping[str, Advert]) -> bytes:
+    """Bind all that follows the adverts to the very adverts that a site saw.
+
+    Sites that were shown different ones cannot open each other's shares, so a server that shows one site a small
+    cohort, with a share or two of which it then opens the others' keys, gets nothing from it.
+    """
+    fields = [field for site in sorted(adverts) for field in (site.encode(), adverts[site].payload)]
+    return digest([b"view", context, *fields])
 
 
 def mask_context(context: bytes, adverts: Mapping[str, Advert]) -> bytes:

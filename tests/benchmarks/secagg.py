@@ -2,6 +2,7 @@
 
 Ours beside Flower's SecAgg+ (the functions of its client mod) on the same vector in the same run, interleaved; seconds
 are the process's own CPU time, medians over the repeats. Peak memory is counted by tracemalloc, which NumPy reports to.
+With `--keep` freed memory stays with the process, as in a client of ours; it helps Flower's step more than ours.
 """
 
 import argparse
@@ -31,10 +32,13 @@ from flwr.supercore.primitives.asymmetric import (
 )
 from machine import describe
 
-from common.keystream import CHUNK, fresh_key, new_scratch
+from common.allocator import keep_freed_memory
+from common.keystream import CHUNK, Keystream, fresh_key, new_scratch
 from common.randomness import SecureRandom
 from common.secagg.layout import Layout, Segment
 from common.secagg.masks import add_mask, add_masks
+from common.secagg.parcels import UnmaskRequest
+from common.secagg.server import ServerSession
 from tests.secure_sums import Play, params
 
 # By name: the package puts a function of that name over its module.
@@ -47,10 +51,14 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=10_000_000, help="entries of the vector")
     parser.add_argument("--sites", type=int, default=10, help="sites of the step that is compared")
     parser.add_argument("--repeats", type=int, default=5, help="repeats whose median counts")
+    parser.add_argument("--keep", action="store_true", help="keep freed memory, as a client does")
     options = parser.parse_args()
+    if options.keep:
+        keep_freed_memory()
     print(f"{describe()}\n{options.values:,} values, medians of {options.repeats}\n")
     masks(options.values, options.repeats)
     steps(options.values, options.sites, options.repeats)
+    server(options.values, options.sites, options.repeats)
     whole(options.values, 6, options.repeats)
 
 
@@ -60,6 +68,7 @@ def masks(values: int, repeats: int) -> None:
     key = fresh_key()
     rows: dict[str, Callable[[], object]] = {
         "AES-256-CTR keystream alone": lambda: plain_counter_mode(key, vector.nbytes),
+        "our own keystream alone (through GCM)": lambda: own_keystream(key, vector.nbytes),
         "one mask of ℤ₂³², expanded and added": lambda: add_mask(vector, key, 1),
         "ten masks at once, each": lambda: add_masks(vector, [(key, 1)] * 10),
         "Flower's mask, expanded and added": lambda: add_theirs(vector),
@@ -70,7 +79,9 @@ def masks(values: int, repeats: int) -> None:
     print("| one mask | ms | GB/s | share of the keystream's rate |\n| --- | --- | --- | --- |")
     for name, seconds in took.items():
         print(f"| {name} | {1e3 * seconds:.1f} | {vector.nbytes / seconds / 1e9:.2f} | {alone / seconds:.0%} |")
-    print(f"\nbar: 70 %; found {alone / took['ten masks at once, each']:.0%} as a site of eleven expands them\n")
+    print(f"\nbar: 70 %; found {alone / took['ten masks at once, each']:.0%} as a site of eleven expands them")
+    own = took["our own keystream alone (through GCM)"]
+    print(f"of our own keystream, which is faster: {own / took['ten masks at once, each']:.0%}\n")
 
 
 def steps(values: int, sites: int, repeats: int) -> None:
@@ -102,13 +113,17 @@ def steps(values: int, sites: int, repeats: int) -> None:
         "ours, ℤ₂⁶⁴": ours(64),
         "Flower's SecAgg+": lambda: theirs._collect_masked_vectors(state, configs, 500, parameters),
     }
-    took = interleaved(rows, repeats)
+    turns = taken_in_turns(rows, repeats)
+    took = {name: statistics.median(each) for name, each in turns.items()}
     slow = took["Flower's SecAgg+"]
+    ratios = [theirs_ / ours_ for theirs_, ours_ in zip(turns["Flower's SecAgg+"], turns["ours, ℤ₂³²"], strict=True)]
     print(f"| whole step of one of {sites} sites | CPU s | Flower's ÷ this |\n| --- | --- | --- |")
     for name, seconds in took.items():
         print(f"| {name} | {seconds:.3f} | {slow / seconds:.1f} |")
     clear = 4 * values
-    print(f"\nbar: 8 at ℤ₂³²; found {slow / took['ours, ℤ₂³²']:.1f}")
+    print(
+        f"\nbar: 8 at ℤ₂³²; found {slow / took['ours, ℤ₂³²']:.1f}, turn by turn {min(ratios):.1f} to {max(ratios):.1f}"
+    )
     extra = 72 + 64 + (sites - 1) * 160 + 66 * sites
     print(f"bytes a site sends at ℤ₂³²: {(sent['ℤ₂32'] + extra) / clear:.4f} × clear float32 (bar 1.05)")
     step = ours(32)
@@ -116,7 +131,54 @@ def steps(values: int, sites: int, repeats: int) -> None:
     step()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    print(f"peak memory of the step at ℤ₂³²: {peak / clear:.2f} copies of the vector (bar 2)\n")
+    print(f"peak memory of the step at ℤ₂³²: {peak / clear:.3f} copies of the vector (bar 2)\n")
+
+
+def server(values: int, sites: int, repeats: int) -> None:
+    """Compare what the server does in a secure sum, checks and all, with adding the clear vectors."""
+    names = [f"s{number:02}" for number in range(sites)]
+    clear = np.zeros(values, np.float32)
+    rows: dict[str, Callable[[], object]] = {"clear sum": lambda: sum(clear for _ in names)}
+    for lost in (0, 1):
+        rows[f"secure sum, {lost} lost while masking"] = server_step(names, lost, values)
+    took = interleaved(rows, max(3, repeats // 2))
+    print(f"| server's step of {sites} sites | CPU s |\n| --- | --- |")
+    for name, seconds in took.items():
+        print(f"| {name} | {seconds:.3f} |")
+    print()
+
+
+def server_step(names: list[str], lost: int, values: int) -> Callable[[], object]:
+    """Play the sites once, keep all that they sent, and give what the server then does with it."""
+    play = Play(params(names, length=values), dict.fromkeys(names[:lost], "mask"))
+    play.vectors = {name: np.zeros(values, np.uint32) for name in names}
+    adverts = {name: play.sites[name].advertise() for name in names}
+    shares = {name: play.sites[name].share(adverts) for name in names}
+    alive, sent, opened = names[lost:], {}, {}
+    for name in alive:
+        vector = play.vectors[name]
+        signature = play.sites[name].mask(vector, {other: shares[other][name] for other in names if other != name})
+        sent[name] = vector, signature
+    request = UnmaskRequest(tuple(alive), tuple(names[:lost]), {})
+    for name in alive:
+        opened[name] = play.sites[name].unmask(request)
+
+    def step() -> None:
+        session = ServerSession(play.terms, play.roster)
+        for name in names:
+            session.take_advert(name, adverts[name])
+        for name in names:
+            session.take_shares(name, shares[name])
+        for name in alive:
+            session.take_masked(name, *sent[name])
+        session.request()
+        for name in alive:
+            session.take_unmasked(name, *opened[name])
+        total, _ = session.open()
+        assert not session.refused
+        assert not total.any()
+
+    return step
 
 
 def whole(values: int, sites: int, repeats: int) -> None:
@@ -156,6 +218,12 @@ def plain_counter_mode(key: bytes, count: int) -> None:
         cipher.update_into(memoryview(zeros)[: min(CHUNK, count - start)], scratch)
 
 
+def own_keystream(key: bytes, count: int) -> None:
+    """Make so many bytes of the keystream that masks are drawn from and throw them away."""
+    for _ in Keystream(key).chunks(count):
+        pass
+
+
 def add_theirs(vector: np.ndarray) -> None:
     """Expand and add a mask as Flower does."""
     mask = pseudo_rand_gen(b"k" * 32, 1 << 32, [vector.shape])
@@ -184,7 +252,12 @@ def flower_state(sites: int) -> tuple[object, dict[str, object]]:
 
 
 def interleaved(rows: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Give each row's median CPU seconds; rows take turns, after one turn that does not count."""
+    """Give each row's median CPU seconds."""
+    return {name: statistics.median(each) for name, each in taken_in_turns(rows, repeats).items()}
+
+
+def taken_in_turns(rows: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Give each row's CPU seconds, turn by turn; rows take turns, after one turn that does not count."""
     took: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(repeats + 1):
         for name, call in rows.items():
@@ -192,7 +265,7 @@ def interleaved(rows: dict[str, Callable[[], object]], repeats: int) -> dict[str
             call()
             if turn:
                 took[name].append(time.process_time() - began)
-    return {name: statistics.median(each) for name, each in took.items()}
+    return took
 
 
 if __name__ == "__main__":

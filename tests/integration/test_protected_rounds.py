@@ -234,7 +234,8 @@ def test_what_crosses_the_wire_is_masked(tmp_path):
     half = len(found) // 2
     assert half >= 3
     for one, other in zip(found[:half], found[half:], strict=True):
-        assert (one == other).mean() < 0.02
+        # One byte in 256 agrees by chance: five standard errors more, also for a short vector.
+        assert (one == other).mean() < 1 / 256 + 5 * (1 / 256 / len(one)) ** 0.5
 
 
 @pytest.mark.parametrize("update", [np.nan, np.inf])

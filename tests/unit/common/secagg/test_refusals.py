@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import ConfigError, SecureAggregationError
 from common.secagg.identity import Identity, Roster
+from common.secagg.keys import fresh_secret
 from common.secagg.params import Params, SitePolicy
 from common.secagg.parcels import Advert, UnmaskRequest, pack_bytes, unpack_bytes
 from common.secagg.server import ServerSession
@@ -54,6 +55,7 @@ def test_terms_that_protect_nobody(changes, name):
         (SitePolicy(fewest=4), {}, "too-few-sites"),
         (SitePolicy(colluders=1), {}, "colluders"),
         (SitePolicy(rings=(64,)), {}, "ring"),
+        (SitePolicy(signed=True), {}, "consistency"),
         (SitePolicy(most_values=10), {}, "too-long"),
         (SitePolicy(), {"layout": "other"}, "layout"),
         (SitePolicy(), {"model": "other"}, "model"),
@@ -283,6 +285,53 @@ def test_a_corrupted_share_names_the_culprit_and_the_sum_still_opens():
     assert play.server.refused == {"c": "corrupted-share"}
 
 
+@pytest.mark.parametrize("liars", [1, 3])
+def test_wrong_shares_at_the_first_of_many_points_are_found(liars):
+    found = dict(enumerate(shares(b"s" * 32, 34, 50, b"x"), 1))
+    for point in range(1, liars + 1):
+        found[point] = bytes([0, 1]) + found[point][2:]
+    assert opened(found, 34, b"x") == (b"s" * 32, list(range(1, liars + 1)))
+
+
+def test_a_site_that_deals_shares_that_do_not_fit_is_named():
+    play = played("mask")
+    play.mask()
+    for site in "abc":  # what d gave them does not come back by opening theirs
+        play.sites[site]._held["d"] = bytes(132)
+    play.unmask()
+    with refused("corrupted-share"):
+        play.server.open()
+    assert play.server.refused["d"] == "corrupted-share"
+
+
+def test_a_vector_that_comes_after_the_request_is_turned_away_and_the_sum_stands():
+    play = Play(params(tuple("abcdefgh")), lost={"h": "mask"})
+    play.advertise()
+    play.share()
+    sealed = play.server.sealed_for()
+    play.mask()
+    play.unmask()
+    late = play.vectors["h"].copy()
+    play.server.take_masked("h", late, play.sites["h"].mask(late, sealed["h"]))
+    assert play.server.refused == {"h": "out-of-order"}
+    total, alive = play.server.open()
+    assert "h" not in alive
+    assert (total == play.expected(alive)).all()
+
+
+@pytest.mark.parametrize("share", [b"", bytes(65), bytes(10_000)])
+def test_opened_shares_of_another_length_are_not_taken(share):
+    play = played("unmask")
+    request = play.server.request()
+    for site in SITES:
+        given, signature = play.sites[site].unmask(request)
+        if site == "b":
+            given = {**given, "a": share}
+        play.server.take_unmasked(site, given, signature)
+    assert play.server.refused == {"b": "malformed"}
+    play.server.open()
+
+
 def test_too_many_corrupted_shares_open_nothing():
     found = dict(enumerate(shares(b"s" * 32, 3, 4, b"x"), 1))
     for point in (1, 2):
@@ -299,9 +348,10 @@ def test_shares_of_another_context_are_not_taken():
 
 def test_a_dropped_sites_key_must_be_the_one_it_advertised():
     play = Play(params(SITES), lost={"d": "mask"})
-    for stage in (play.advertise, play.share, play.mask, play.unmask):
+    play.advertise()
+    play.sites["d"]._secrets["mask"] = fresh_secret()  # it deals shares of another key
+    for stage in (play.share, play.mask, play.unmask):
         stage()
-    play.server._adverts["d"] = replace(play.server._adverts["d"], mask_key=play.server._adverts["a"].mask_key)
     with refused("swapped-key"):
         play.server.open()
 

@@ -10,7 +10,7 @@ from common.errors import SecureAggregationError
 from common.secagg.keys import derived, pair_key
 from common.secagg.masks import add_mask
 from common.secagg.params import threshold
-from common.secagg.site import mask_context
+from common.secagg.site import mask_context, view_of
 from tests.secure_sums import STAGES, Play, params
 
 NAMES = [f"site{number:02}" for number in range(12)]
@@ -25,9 +25,8 @@ def test_the_sum_is_exact_or_refused(data):
     terms = params(NAMES[:count], ring_bits=data.draw(st.sampled_from([32, 64])), signed=signed)
     play = Play(terms, lost, seal=data.draw(st.booleans()))
     gone = {stage: sum(STAGES.index(when) <= STAGES.index(stage) for when in lost.values()) for stage in STAGES}
-    adverts = count - gone["advertise"]
-    needed = max(3, threshold(max(adverts, 3), 0))
-    if count - gone["unmask"] < needed:
+    enough = count - gone["vote" if signed else "mask"] >= terms.least and count - gone["unmask"] >= terms.threshold
+    if not enough:
         with pytest.raises(SecureAggregationError, check=lambda error: error.refusal.startswith("too-few-")):
             play.run()
     else:
@@ -42,10 +41,12 @@ def test_as_many_as_may_drop_out_at_each_stage_and_no_more(stage, signed):
     if stage == "vote" and not signed:
         pytest.skip("only signed sums have this stage")
     n = 10
-    t = threshold(n, 0)
-    for missing, works in ((1, True), (n - t, True), (n - t + 1, stage == "advertise")):
-        play = Play(params(NAMES[:n], signed=signed), dict.fromkeys(NAMES[:missing], stage))
-        if works:  # who never advertises changes n, and with it the threshold
+    terms = params(NAMES[:n], signed=signed)
+    # Opening takes t shares; before it, so many must live that no lie about who lives gains anything.
+    needed = terms.threshold if stage == "unmask" else terms.least
+    for missing, works in ((1, True), (n - needed, True), (n - needed + 1, False)):
+        play = Play(terms, dict.fromkeys(NAMES[:missing], stage))
+        if works:
             total, alive = play.run()
             assert (total == play.expected(alive)).all()
         else:
@@ -111,7 +112,7 @@ def test_colluders_and_the_server_learn_the_honest_sum_and_no_more():
     secrets = {site: dict(play.sites[site]._secrets) for site in play.sites}
     adverts = play.server.adverts()
     play.mask()
-    bound = mask_context(play.terms.context, adverts)
+    bound = mask_context(view_of(play.terms.context, adverts), adverts)
 
     def unmasked(site, known_pairs):
         vector = play.masked[site].copy()

@@ -1,0 +1,153 @@
+"""A server that asks one site for something else than the others, or for a sum under another name, gets nothing."""
+
+import json
+
+import pytest
+from flwr.app import ConfigRecord, MessageType, RecordDict
+
+import server.secure
+from client.secure import policy_of, read_terms
+from client.site import SiteConfig, open_site
+from common.errors import AggregationError, SecureAggregationError
+from common.secagg.identity import Identity, Roster
+from common.secagg.params import Params
+from server.app import coordinate
+from server.secure import terms_of
+from simulations.engine import LocalGrid
+from tests.federations import SITES, small_config
+from tests.secure_sums import params
+
+FOUR = (*SITES, "valley")
+CONFIG = small_config(rounds=1, attention__every=0, cohort__quorum=3, secure_aggregation__enabled=True)
+
+
+def refused(name):
+    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal == name)
+
+
+class Lying(LocalGrid):
+    """Changes what one site is asked to do."""
+
+    def __init__(self, request):
+        super().__init__(CONFIG, [[site] for site in FOUR], 0)
+        self.request, self.masked = request, 0
+
+    def send_and_receive(self, messages, *, timeout=None):
+        sent = list(messages)
+        for message in sent:
+            body = dict(message.content.config_records["body"])
+            if message.metadata.message_type == MessageType.TRAIN and message.metadata.dst_node_id == 2 + 1:
+                body |= self.request
+            records = {**message.content, "body": ConfigRecord(body)}
+            message.__dict__["_content"] = RecordDict(records)
+        answers = list(super().send_and_receive(sent, timeout=timeout))
+        self.masked += sum("segments" in answer.content for answer in answers if not answer.has_error())
+        return answers
+
+
+def played(request):
+    grid, records = Lying(request), []
+    try:
+        coordinate(grid, CONFIG, records.append)
+    finally:
+        grid.close()
+    return grid, records
+
+
+def test_without_a_lie_all_four_send():
+    grid, [record] = played({})
+    assert not record.failures
+    assert grid.masked >= 4
+
+
+@pytest.mark.parametrize("lie", [{"mu": 1e9}, {"measure": True}, {"round": 2}, {"noise_multiplier": 3.0}], ids=str)
+def test_a_site_that_is_asked_something_of_its_own_sends_nothing(lie):
+    # With a proximal weight of 1e9 for all but one, the sum would be the update of the one.
+    _, [record] = played(lie)
+    assert set(record.failures) == {FOUR[1]}
+    assert record.failures[FOUR[1]] in ("model", "another-sum", "layout", "protocol")
+
+
+@pytest.mark.parametrize(
+    "lie", [{"run": "other"}, {"round": 7}, {"purpose": "judge"}, {"purpose": "again"}, {"round": 1.0}], ids=str
+)
+def test_a_sum_under_another_name_is_refused_by_all(lie, monkeypatch):
+    # Under another name a round could be summed a second time, over other sites.
+    monkeypatch.setattr(server.secure, "Params", lambda **terms: Params(**{**terms, **lie}))
+    with pytest.raises(AggregationError, match=r"valley: (another-sum|malformed)"):
+        played({})
+
+
+GOOD = json.loads(terms_of(params("abcd")))
+
+
+def test_terms_survive_their_text():
+    assert read_terms(json.dumps(GOOD)) == params("abcd")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"round": 1.0},
+        {"round": "1"},
+        {"round": True},
+        {"fewest": float("nan")},
+        {"colluders": 0.5},
+        {"signed": 0},
+        {"sites": "abcd"},
+        {"sites": [["a"], ["b"], ["c"]]},
+        {"sites": [1, 2, 3]},
+        {"run": 5},
+        {"more": 1},
+        {"length": None},
+    ],
+    ids=str,
+)
+def test_terms_of_other_types_are_no_terms(changes):
+    with refused("malformed"):
+        read_terms(json.dumps({**GOOD, **changes}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "[" * 100_000, "{}", '{"run": "a"}'], ids=lambda text: text[:5])
+def test_text_that_is_no_terms(text):
+    with refused("malformed"):
+        read_terms(text)
+
+
+def hospital(tmp_path, **insists):
+    identity = Identity.fresh("a")
+    identity.write(tmp_path / "a.key")
+    Roster({"a": identity.public}).write(tmp_path / "roster.json")
+    lines = [f"{key} = {json.dumps(value)}" for key, value in insists.items()]
+    (tmp_path / "site.toml").write_text(
+        "\n".join(
+            [
+                'name = "a"\nstate = "state"\n[secure]\nidentity = "a.key"\nroster = "roster.json"',
+                *lines,
+                '[data]\nname = "phantom"\npatients-per-site = 6',
+            ]
+        )
+    )
+    return tmp_path / "site.toml"
+
+
+def test_a_hospital_insists_on_more_than_the_run_says_and_never_on_less(tmp_path):
+    from client.site import read_site_config
+
+    path = hospital(tmp_path, **{"fewest-sites": 5, "colluders": 2, "consistency": "signed"})
+    own = read_site_config(path)
+    assert isinstance(own, SiteConfig)
+    assert own.secure.roster.is_absolute()
+
+    class Opened:
+        insists = own.secure.policy
+
+    policy = policy_of(CONFIG, Opened)
+    assert (policy.fewest, policy.colluders, policy.signed, policy.rings) == (5, 2, True, (32,))
+    sites = [f"s{number}" for number in range(8)]
+    strict = {"fewest": 5, "colluders": 2, "signed": True}
+    policy.check("s0", params(sites, **strict), "layout", "model")
+    for name, looser in (("fewest", 4), ("colluders", 1), ("signed", False)):
+        with pytest.raises(SecureAggregationError):
+            policy.check("s0", params(sites, **{**strict, name: looser}), "layout", "model")
+    assert open_site is not None
