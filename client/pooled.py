@@ -110,8 +110,8 @@ class Contributor:
             name: grid.share(self.config.privacy.mechanism, self._noise_of(name), self.random)
             for name, grid in shares.items()
         }
-        vector = layout.encode(segments, self.random, noise)
-        vector, proof = masked(self.config, self.site, self.notes, request, layout, vector)
+        pieces = layout.pieces(segments, self.random, noise)
+        vector, proof = masked(self.config, self.site, self.notes, request, layout, pieces)
         return PooledReply(site=self.site.name, segments={"masked": vector}, proof=proof)
 
     def _noise_of(self, name: str) -> float:

@@ -5,7 +5,7 @@ the notes that Flower carries from one message to the next.
 """
 
 import json
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -51,9 +51,14 @@ def answer(config: RunConfig, site: Site, notes: Notes, request: SumRequest) -> 
 
 
 def masked(
-    config: RunConfig, site: Site, notes: Notes, request: TrainRequest | EvaluateRequest, layout: Layout, vector: Ring
+    config: RunConfig,
+    site: Site,
+    notes: Notes,
+    request: TrainRequest | EvaluateRequest,
+    layout: Layout,
+    pieces: Iterable[Ring],
 ) -> tuple[Ring, bytes]:
-    """Mask a vector in the session of a sum, and sign it.
+    """Mask a vector in the session of a sum, and tag it.
 
     Args:
         config: The run's settings.
@@ -61,7 +66,7 @@ def masked(
         notes: Hold the session.
         request: What this site did, with the sum's terms and the shares from the other sites.
         layout: As this site made it itself.
-        vector: What it contributes.
+        pieces: What it contributes, piece by piece.
 
     Raises:
         SecureAggregationError: The sum is about another round, request or layout, or a refusal of the session.
@@ -72,9 +77,9 @@ def masked(
     if terms.round != request.round or PURPOSES[terms.purpose] is not type(request):
         raise _another(f"the sum is of {terms.purpose!r} in round {terms.round} and the request is not")
     session.policy.check(site.name, terms, layout.digest, subject_of(request))
-    proof = session.mask(vector, unpack_bytes(request.sealed))
+    vector, tag = session.mask(pieces, unpack_bytes(request.sealed))
     keep(notes, session)
-    return vector, proof
+    return vector, tag
 
 
 def read_terms(text: str) -> Params:

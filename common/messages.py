@@ -6,7 +6,7 @@ Arrays travel as raw little-endian buffers with dtype and shape; nothing is ever
 import json
 import math
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -274,7 +274,11 @@ def to_wire(array: np.ndarray[Any, Any]) -> Array:
     if array.dtype.name not in DTYPES:
         raise ProtocolError(f"an array of {array.dtype} cannot be sent. Allowed is {', '.join(DTYPES)}; convert it.")
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return Array(dtype=array.dtype.name, shape=tuple(array.shape), stype=RAW, data=little.tobytes())
+    # What is a view of all of some bytes, as a vector just masked, goes as those.
+    base = cast(object, little.base)
+    whole = little.strides == (little.itemsize,) and isinstance(base, bytes) and len(base) == little.nbytes
+    data = cast(bytes, base) if whole else little.tobytes()
+    return Array(dtype=array.dtype.name, shape=tuple(array.shape), stype=RAW, data=data)
 
 
 def from_wire(array: Array) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from common.config import RunConfig
 from common.errors import SecureAggregationError
 from common.messages import EvaluateRequest, SumReply, TrainRequest
 from common.secagg.identity import Roster, simulated
+from common.secagg.keys import fresh_secret, public_of
 from common.secagg.layout import Layout
 from common.secagg.params import Params
 from common.secagg.parcels import Advert, pack_bytes, unpack_bytes
@@ -54,6 +55,7 @@ class SecureSums:
 
     def _session(self, group: tuple[str, ...], round_: int, purpose: str, attempt: int) -> ServerSession:
         secure, layout = self.config.secure_aggregation, self.layouts[len(group)]
+        secret = fresh_secret()
         terms = Params(
             run=self.config.digest(),
             round=round_,
@@ -66,9 +68,10 @@ class SecureSums:
             length=layout.length,
             layout=layout.digest,
             model=self.model,
+            server_key=public_of(secret).hex(),
             signed=secure.consistency == "signed",
         )
-        return ServerSession(terms, roster_of(self.config, group))
+        return ServerSession(terms, roster_of(self.config, group), secret)
 
     def _advertise(self, of: Sessions) -> None:
         self._stage("advertise", dict.fromkeys(of, b""), of)

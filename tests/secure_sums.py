@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.secagg.identity import Identity, Roster
+from common.secagg.keys import fresh_secret, public_of
 from common.secagg.masks import DTYPES
 from common.secagg.params import Params, SitePolicy
 from common.secagg.parcels import UnmaskRequest
 from common.secagg.server import ServerSession
 from common.secagg.site import SiteSession
 
+SERVER = fresh_secret()
 STAGES = ("advertise", "share", "mask", "vote", "unmask")
 
 
@@ -28,6 +30,7 @@ def params(sites, **changes):
         "length": 11,
         "layout": "layout",
         "model": "model",
+        "server_key": public_of(SERVER).hex(),
     }
     return Params(**{**base, **changes})
 
@@ -44,7 +47,7 @@ class Play:
         self.identities = {site: Identity.fresh(site) for site in self.terms.sites}
         self.roster = Roster({site: each.public for site, each in self.identities.items()})
         self.sites = {site: self.session(site) for site in self.terms.sites}
-        self.server = ServerSession(self.terms, self.roster)
+        self.server = ServerSession(self.terms, self.roster, SERVER)
         random = np.random.default_rng(0)
         dtype = DTYPES[self.terms.ring_bits]
         top = 2**self.terms.ring_bits
@@ -84,10 +87,8 @@ class Play:
         sealed = self.server.sealed_for()
         for site in self.there("mask"):
             if site in sealed:
-                vector = self.vectors[site].copy()
-                signature = self.sites[site].mask(vector, sealed[site])
-                self.masked[site] = vector
-                self.server.take_masked(site, vector, signature)
+                self.masked[site], tag = self.sites[site].mask([self.vectors[site].copy()], sealed[site])
+                self.server.take_masked(site, self.masked[site], tag)
 
     def vote(self):
         """Play the extra stage of signed sums."""

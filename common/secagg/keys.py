@@ -1,12 +1,16 @@
 """Keys that two sites share, and the sealing of what one sends the other through the server."""
 
 import os
+from typing import Any
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
 
 from common.errors import SecureAggregationError
 from common.secagg.wire import join
@@ -42,6 +46,25 @@ def pair_key(secret: bytes, public: bytes, use: str, context: bytes) -> bytes:
 def derived(secret: bytes, use: str, context: bytes) -> bytes:
     """Derive a key of 32 bytes for one use."""
     return HKDF(SHA256(), 32, salt=context, info=b"consilium-secagg " + use.encode()).derive(secret)
+
+
+class Tag:
+    """A tag on what is handed in piece by piece, by a key used once, so the nonce is zero: GMAC, NIST SP 800-38D.
+
+    It costs a tenth of hashing and signing, and only the receiver, who has the key too, needs to believe it.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = Cipher(algorithms.AES(key), modes.GCM(bytes(NONCE_BYTES))).encryptor()
+
+    def see(self, part: NDArray[Any]) -> None:
+        """Take in the bytes of a contiguous array."""
+        self._mac.authenticate_additional_data(part.view(np.uint8).data)
+
+    def give(self) -> bytes:
+        """Give the tag, 16 bytes; nothing can be taken in afterwards."""
+        self._mac.finalize()
+        return self._mac.tag
 
 
 def seal(key: bytes, content: bytes, *about: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Several arrays in one vector of whole numbers: what stands where, how far each may reach, and how fine it is cut."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import SecureAggregationError
+from common.keystream import aligned
 from common.randomness import SecureRandom
 from common.secagg.masks import DTYPES, Ring
 from common.secagg.wire import digest
 
-CHUNK = 1 << 15
-"""Entries that are laid out at once: they and their random words stay in the processor's cache."""
-NEAREST = 1.5 * 2.0**52
+CHUNK = 1 << 16
+"""Entries that are rounded at once: they and their random words stay in the processor's cache."""
+PIECE = 1 << 18
+"""Entries that are given at once: rounding and masks need different instructions, and changing over takes time."""
+NEAREST = 1.5 * 2.0 ** (52 + 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,16 @@ class Layout:
         random: SecureRandom,
         noise: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
     ) -> Ring:
-        """Write all segments into one vector.
+        """Write all segments into one vector, as `pieces` gives them."""
+        return cast(Ring, np.concatenate([piece.copy() for piece in self.pieces(arrays, random, noise)]))
+
+    def pieces(
+        self,
+        arrays: Mapping[str, NDArray[np.generic]],
+        random: SecureRandom,
+        noise: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+    ) -> Iterator[Ring]:
+        """Give the vector of all segments in pieces, each of which is overwritten by the next one.
 
         Args:
             arrays: Each segment's entries, flat, by name. Whole segments take integers.
@@ -102,20 +114,20 @@ class Layout:
         """
         if set(arrays) != {each.name for each in self.segments}:
             raise _wrong("length", f"the segments are {', '.join(sorted(arrays))}", "those of the layout")
-        vector: Any = np.empty(self.length, dtype=DTYPES[self.ring_bits])
-        start = 0
+        room, scaled = aligned(PIECE, DTYPES[self.ring_bits]), aligned(CHUNK, np.dtype(np.float64))
         for segment in self.segments:
             values = np.asarray(arrays[segment.name]).reshape(-1)
             if len(values) != segment.length:
                 raise _wrong("length", f"{segment.name!r} has {len(values)} entries", str(segment.length))
-            for at in range(0, segment.length, CHUNK):
-                part = values[at : at + CHUNK]
-                whole = self._encoded(segment, part, random)
-                if segment.name in noise:
-                    whole = whole + noise[segment.name][at : at + CHUNK]
-                vector[start + at : start + at + len(part)] = whole
-            start += segment.length
-        return cast(Ring, vector)
+            for at in range(0, segment.length, PIECE):
+                piece = room[: min(PIECE, segment.length - at)]
+                for within in range(0, len(piece), CHUNK):
+                    part = slice(at + within, min(at + within + CHUNK, segment.length))
+                    whole = self._encoded(segment, values[part], random, scaled)
+                    if segment.name in noise:
+                        whole = whole + noise[segment.name][part]
+                    piece[within : within + CHUNK] = whole
+                yield piece
 
     def decode(self, total: Ring) -> dict[str, NDArray[np.float64]]:
         """Read the segments of a sum; whole ones are exact up to 2⁵³.
@@ -132,7 +144,9 @@ class Layout:
             start += segment.length
         return found
 
-    def _encoded(self, segment: Segment, part: NDArray[np.generic], random: SecureRandom) -> NDArray[Any]:
+    def _encoded(
+        self, segment: Segment, part: NDArray[np.generic], random: SecureRandom, room: NDArray[np.float64]
+    ) -> NDArray[Any]:
         if segment.whole and not np.issubdtype(part.dtype, np.integer):
             raise _wrong("length", f"{segment.name!r} holds {part.dtype}", "whole numbers")
         # A hair of slack: norms are bounded in single precision. NaN is not less than anything.
@@ -141,17 +155,22 @@ class Layout:
             raise _refused(segment, part, limit)
         if segment.whole:
             return part.astype(np.int64)
-        scaled = part.astype(np.float64)
-        scaled *= self.scale(segment)
-        return random.rounded(scaled) if self.ring_bits == 64 else _rounded_32(scaled, random)
+        scaled = room[: len(part)]
+        scaled[:] = part
+        if self.ring_bits == 64:
+            scaled *= self.scale(segment)
+            return random.rounded(scaled)
+        scaled *= self.scale(segment) * 2.0**16
+        return _rounded_32(scaled, random)
 
 
 def _rounded_32(scaled: NDArray[np.float64], random: SecureRandom) -> NDArray[np.int64]:
-    """Round at random, ⌊v + u⌋ = round(v + u − ½), in few passes; only the low 32 bits of the result are meant.
+    """Round v, given in units of 2⁻¹⁶, at random: ⌊v + u⌋ = round(v + u − ½). Only the result's low 32 bits are meant.
 
-    A double that 1.5·2⁵² was added to holds the nearest whole number, two's complement, in its low bits.
+    A double that 1.5·2⁵² times a unit was added to holds the nearest whole number of units, two's complement, in its
+    low bits; a unit here is 2¹⁶ of what is given. Of u's 2¹⁶ values the mean is 2⁻¹⁷ off a half: that is all the bias.
     """
-    scaled += np.frombuffer(random.stream.piece(4 * len(scaled)), np.int32) * 2.0**-32
+    scaled += np.frombuffer(random.stream.piece(2 * len(scaled)), np.int16)
     scaled += NEAREST
     return scaled.view(np.int64)
 

@@ -1,15 +1,17 @@
 """What a secure sum is about, and what a site insists on. Everything public is hashed into every key and signature."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from common.errors import SecureAggregationError
 from common.secagg.consistency import fewest_alive
 from common.secagg.wire import digest, names
 
-VERSION = b"consilium-secagg-1"
+VERSION = b"consilium-secagg-2"
 FEWEST = 3
 """Of two, each could subtract itself."""
+SERVER_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Params:
         layout: Digest of what stands where in it.
         model: Digest of the arrays that the sites work on and of all else that they are asked (`common/subject.py`), so
             that nobody is asked something of his own.
+        server_key: The server's X25519 key for this sum, in hex. Vectors are tagged under what a site's own key, which
+            it signed, and this one agree on.
         signed: Whether survivors are signed before anything is opened.
     """
 
@@ -43,6 +47,7 @@ class Params:
     length: int
     layout: str
     model: str
+    server_key: str
     signed: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +63,8 @@ class Params:
                 f"{len(set(self.sites))} sites are to be summed and the least is {self.fewest}",
                 f"at least {FEWEST} different ones, and no fewer than the least",
             )
+        if not SERVER_KEY.fullmatch(self.server_key):
+            raise refusal("malformed", "the server's key is not one", "64 hexadecimal digits")
         threshold(len(self.sites), self.colluders)
 
     @property
@@ -74,7 +81,7 @@ class Params:
     def context(self) -> bytes:
         """SHA-256 of everything above."""
         numbers = (self.round, self.attempt, self.fewest, self.colluders, self.ring_bits, self.length, self.signed)
-        texts = (self.run, self.purpose, self.layout, self.model)
+        texts = (self.run, self.purpose, self.layout, self.model, self.server_key)
         fields = [VERSION, *(text.encode() for text in texts), *(str(int(each)).encode() for each in numbers)]
         return digest([*fields, digest(names(self.sites))])
 

@@ -3,7 +3,7 @@
 Nothing here is trusted by the sites: what protects them they check themselves. What the server checks protects the sum.
 """
 
-import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from common.errors import SecureAggregationError
 from common.secagg.identity import Roster
-from common.secagg.keys import derived, pair_key, public_of
+from common.secagg.keys import Tag, derived, pair_key, public_of
 from common.secagg.masks import DTYPES, Mask, Ring, add_masks
 from common.secagg.params import Params
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import SHARE_BYTES, opened
-from common.secagg.site import mask_context, secret_context, view_of
+from common.secagg.site import mask_context, secret_context, tag_key, view_of
 from common.secagg.wire import digest
 
 
@@ -25,10 +25,16 @@ class ServerSession:
     """State of one sum. Its memory is the running sum and the vector that is being added.
 
     Sites that a check turns away are named in `refused`, by code; the sum goes on without them while enough are left.
+
+    Args:
+        params: The sum.
+        roster: The sites' public keys.
+        secret: The private key of `params.server_key`.
     """
 
     params: Params
     roster: Roster
+    secret: bytes = field(repr=False)
     refused: dict[str, str] = field(default_factory=dict)
     _adverts: dict[str, Advert] = field(default_factory=dict)
     _sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -76,15 +82,17 @@ class ServerSession:
             site: {other: self._sealed[other][site] for other in self._sealed if other != site} for site in self._sealed
         }
 
-    def take_masked(self, site: str, vector: Ring, signature: bytes) -> None:
+    def take_masked(self, site: str, vector: Ring, tag: bytes) -> None:
         """Add a masked vector."""
         try:
             if site not in self._sealed or site in self._alive or self._closed:
                 raise _refused("out-of-order", f"{site!r} sent a vector out of turn, too late, or twice")
             if vector.shape != (self.params.length,) or vector.dtype != DTYPES[self.params.ring_bits]:
                 raise _refused("length", f"{site!r} sent {vector.shape} of {vector.dtype}")
-            payload = self._bound() + hashlib.sha256(np.ascontiguousarray(vector).data).digest()
-            self.roster.verify(site, self._view, "masked", payload, signature)
+            own = Tag(tag_key(self.secret, self._adverts[site].share_key, self._bound()))
+            own.see(np.ascontiguousarray(vector))
+            if not hmac.compare_digest(own.give(), tag):
+                raise _refused("wrong-tag", f"the vector of {site!r} was changed on the way, or is of another sum")
         except SecureAggregationError as error:
             self.refused[site] = error.refusal
             return

@@ -4,16 +4,18 @@ Source: Bonawitz et al. 2017, double masking on a complete graph, with every mes
 of sites whose shares arrived, so that sites which were told different sets never cancel.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from typing import Any
+
+import numpy as np
 
 from common.errors import SecureAggregationError
 from common.secagg.identity import SIGNATURE_BYTES, Identity, Roster
-from common.secagg.keys import derived, fresh_secret, pair_key, public_of, seal, unseal
-from common.secagg.masks import DTYPES, Mask, Ring, add_masks
+from common.secagg.keys import Tag, derived, fresh_secret, pair_key, public_of, seal, unseal
+from common.secagg.masks import DTYPES, Mask, Masks, Ring
 from common.secagg.params import Params, SitePolicy
 from common.secagg.parcels import Advert, UnmaskRequest, survivors
 from common.secagg.shamir import SHARE_BYTES, shares
@@ -78,20 +80,42 @@ class SiteSession:
                 sealed[site] = seal(key, own + mask, view, me.encode(), site.encode())
         return sealed
 
-    def mask(self, vector: Ring, sealed: Mapping[str, bytes]) -> bytes:
-        """Mask `vector` in place, for the sites whose sealed shares arrived here, and sign it.
+    def mask(self, pieces: Iterable[Ring], sealed: Mapping[str, bytes]) -> tuple[Ring, bytes]:
+        """Mask the site's vector for the sites whose sealed shares arrived here, and tag it for the server.
 
         Args:
-            vector: The site's contribution; it is masked when this returns and may be sent.
+            pieces: The vector, piece by piece; each is masked in place and copied before the next is asked for, so that
+                it is nowhere whole but in the masked result.
             sealed: Sealed shares for this site, by sender.
 
+        Returns:
+            The masked vector, read-only, a view of bytes that can be sent as they are; and its tag.
+
         Raises:
-            SecureAggregationError: `length`, `too-few-sites`, `unknown-site` or `sealed-wrong`.
+            SecureAggregationError: `length`, `too-few-sites`, `unknown-site` or `sealed-wrong`; and what making the
+                pieces raises. Nothing is to be sent then, and the sum is over for this site.
         """
         self._enter("mask")
+        bound, masks = self._masks(sealed)
+        dtype = DTYPES[self.params.ring_bits]
+        size = self.params.length * dtype.itemsize
+        tag = Tag(tag_key(self._secrets["share"], bytes.fromhex(self.params.server_key), bound))
+        running, out = Masks(masks, dtype), BytesIO(bytes(size))
+        for piece in pieces:
+            if piece.dtype != dtype or out.tell() + piece.nbytes > size:
+                raise _refused(
+                    "length", f"more than {self.params.length} entries, or of {piece.dtype}, were to be masked"
+                )
+            running.add(piece)
+            tag.see(piece)
+            out.write(piece.data)
+        if out.tell() < size:
+            raise _refused("length", f"fewer than {self.params.length} entries were to be masked")
+        return np.frombuffer(out.getvalue(), dtype), tag.give()
+
+    def _masks(self, sealed: Mapping[str, bytes]) -> tuple[bytes, list[Mask]]:
+        """Open the shares, and give what masks are bound to and their keys."""
         me, view = self.identity.site, self._view
-        if vector.dtype != DTYPES[self.params.ring_bits] or vector.shape != (self.params.length,):
-            raise _refused("length", f"a vector of {vector.shape} and {vector.dtype} was to be masked")
         peers = set(sealed)
         if not peers <= set(self._adverts) - {me}:
             raise _refused("unknown-site", "sealed shares came from a site that advertised nothing")
@@ -108,8 +132,7 @@ class SiteSession:
         for site in sorted(peers):
             key = pair_key(self._secrets["mask"], self._adverts[site].mask_key, "pair", bound)
             masks.append((key, 1 if me < site else -1))
-        add_masks(vector, masks)
-        return self.identity.sign(view, "masked", bound + hashlib.sha256(vector.data).digest())
+        return bound, masks
 
     def vote(self, alive: tuple[str, ...], dropped: tuple[str, ...]) -> bytes:
         """Sign who lives and who dropped, for sums with `signed`; the request to unmask must then say the same."""
@@ -234,6 +257,15 @@ def view_of(context: bytes, adverts: Mapping[str, Advert]) -> bytes:
 def mask_context(context: bytes, adverts: Mapping[str, Advert]) -> bytes:
     """Bind masks to the sites whose shares arrived, and to their keys."""
     return digest([context, digest(names(adverts)), *(adverts[site].payload for site in sorted(adverts))])
+
+
+def tag_key(secret: bytes, public: bytes, bound: bytes) -> bytes:
+    """Give the key of the tag on a masked vector, which only its site and the server can make.
+
+    The site's key for shares is signed and never opened, so nobody else can tag in its name; that the server's is not
+    signed does no harm, for only its owner accepts the tag.
+    """
+    return pair_key(secret, public, "tag", bound)
 
 
 def secret_context(context: bytes, site: str, which: str) -> bytes:

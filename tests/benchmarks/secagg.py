@@ -34,12 +34,13 @@ from machine import describe
 
 from common.allocator import keep_freed_memory
 from common.keystream import CHUNK, Keystream, fresh_key, new_scratch
+from common.messages import to_wire
 from common.randomness import SecureRandom
 from common.secagg.layout import Layout, Segment
-from common.secagg.masks import add_mask, add_masks
+from common.secagg.masks import MASK_KEY_BYTES, add_mask, add_masks
 from common.secagg.parcels import UnmaskRequest
 from common.secagg.server import ServerSession
-from tests.secure_sums import Play, params
+from tests.secure_sums import SERVER, Play, params
 
 # By name: the package puts a function of that name over its module.
 theirs = importlib.import_module("flwr.client.mod.secure_aggregation.secaggplus_mod")
@@ -67,15 +68,15 @@ def masks(values: int, repeats: int) -> None:
     vector = np.zeros(values, np.uint32)
     key = fresh_key()
     rows: dict[str, Callable[[], object]] = {
-        "AES-256-CTR keystream alone": lambda: plain_counter_mode(key, vector.nbytes),
-        "our own keystream alone (through GCM)": lambda: own_keystream(key, vector.nbytes),
+        "AES-128-CTR keystream alone": lambda: plain_counter_mode(key[:MASK_KEY_BYTES], vector.nbytes),
+        "our own keystream alone (through GCM)": lambda: own_keystream(key[:MASK_KEY_BYTES], vector.nbytes),
         "one mask of ℤ₂³², expanded and added": lambda: add_mask(vector, key, 1),
         "ten masks at once, each": lambda: add_masks(vector, [(key, 1)] * 10),
         "Flower's mask, expanded and added": lambda: add_theirs(vector),
     }
     took = interleaved(rows, repeats)
     took["ten masks at once, each"] /= 10
-    alone = took["AES-256-CTR keystream alone"]
+    alone = took["AES-128-CTR keystream alone"]
     print("| one mask | ms | GB/s | share of the keystream's rate |\n| --- | --- | --- | --- |")
     for name, seconds in took.items():
         print(f"| {name} | {1e3 * seconds:.1f} | {vector.nbytes / seconds / 1e9:.2f} | {alone / seconds:.0%} |")
@@ -96,10 +97,9 @@ def steps(values: int, sites: int, repeats: int) -> None:
         layout = Layout((Segment("update", values, 10.0),), bits, sites)
 
         def step() -> None:
-            vector = layout.encode({"update": update}, SecureRandom())
             play.sites[names[0]].stage = "mask"
-            play.sites[names[0]].mask(vector, sealed)
-            sent[f"ℤ₂{bits}"] = len(vector.tobytes())
+            vector, _ = play.sites[names[0]].mask(layout.pieces({"update": update}, SecureRandom()), sealed)
+            sent[f"ℤ₂{bits}"] = len(to_wire(vector).data)
 
         play = Play(params(names, ring_bits=bits, length=values))
         play.vectors = {}
@@ -157,14 +157,13 @@ def server_step(names: list[str], lost: int, values: int) -> Callable[[], object
     alive, sent, opened = names[lost:], {}, {}
     for name in alive:
         vector = play.vectors[name]
-        signature = play.sites[name].mask(vector, {other: shares[other][name] for other in names if other != name})
-        sent[name] = vector, signature
+        sent[name] = play.sites[name].mask([vector], {other: shares[other][name] for other in names if other != name})
     request = UnmaskRequest(tuple(alive), tuple(names[:lost]), {})
     for name in alive:
         opened[name] = play.sites[name].unmask(request)
 
     def step() -> None:
-        session = ServerSession(play.terms, play.roster)
+        session = ServerSession(play.terms, play.roster, SERVER)
         for name in names:
             session.take_advert(name, adverts[name])
         for name in names:
@@ -187,7 +186,7 @@ def whole(values: int, sites: int, repeats: int) -> None:
 
     def summed(lost: dict[str, str]) -> Callable[[], object]:
         def run() -> None:
-            play.server, play.masked = type(play.server)(play.terms, play.roster), {}
+            play.server, play.masked = type(play.server)(play.terms, play.roster, SERVER), {}
             play.sites = {site: play.session(site) for site in names}
             play.lost = lost
             play.run()
@@ -210,7 +209,7 @@ def whole(values: int, sites: int, repeats: int) -> None:
 def plain_counter_mode(key: bytes, count: int) -> None:
     """Make so many bytes of keystream in OpenSSL's plain counter mode and throw them away."""
     cipher, zeros, scratch = (
-        Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor(),
+        Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor(),
         bytes(CHUNK),
         new_scratch(),
     )

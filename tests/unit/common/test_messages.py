@@ -125,6 +125,14 @@ def test_arrays_travel_little_endian_without_pickle_whatever_their_memory():
     assert not from_wire(wire).flags.writeable
 
 
+def test_what_is_all_of_some_bytes_is_sent_without_a_copy_and_a_part_of_them_is_not():
+    content = np.arange(12, dtype="<u4").tobytes()
+    whole = np.frombuffer(content, "<u4")
+    assert to_wire(whole).data is content
+    for part in (whole[2:7], whole[::-1], whole[::2], whole.reshape(3, 4).T, np.frombuffer(content, ">u4")):
+        assert to_wire(part).data == part.astype("<u4").tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["int8", "complex64", "U3", "O", "datetime64[s]"])
 def test_what_the_other_side_would_refuse_is_not_sent(dtype):
     with pytest.raises(ProtocolError, match="cannot be sent"):

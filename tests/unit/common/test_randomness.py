@@ -44,7 +44,7 @@ def test_the_keystream_does_not_depend_on_how_it_is_read():
 
 
 def test_a_short_key_is_refused():
-    with pytest.raises(ValueError, match="allowed are 32"):
+    with pytest.raises(ValueError, match="allowed are 16 and 32"):
         Keystream(b"short")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from common.errors import SecureAggregationError
 from common.randomness import SecureRandom
 from common.secagg.layout import Layout, Segment
-from common.secagg.masks import add_mask
+from common.secagg.masks import Masks, add_mask
 
 RANDOM = SecureRandom()
 
@@ -103,6 +103,28 @@ def test_a_mask_comes_off_and_covers_every_byte():
     assert len(set(vector.view(np.uint8)[-1000:].tolist())) > 200
     add_mask(vector, bytes(32), -1)
     assert not vector.any()
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(0, 90_000), min_size=1, max_size=6), ring=st.sampled_from([np.uint32, np.uint64]))
+def test_masks_go_on_from_piece_to_piece(sizes, ring):
+    masks = [(bytes([7] * 16), 1), (bytes([9] * 16), -1)]
+    whole = np.zeros(sum(sizes), ring)
+    for key, sign in masks:
+        add_mask(whole, key, sign)
+    running, parts = Masks(masks, ring), [np.zeros(size, ring) for size in sizes]
+    for part in parts:
+        running.add(part)
+    assert (np.concatenate(parts) == whole).all()
+
+
+def test_pieces_are_the_vector():
+    one = Layout((Segment("update", 300_000, 1.0), Segment("count", 3, 10.0, whole=True)), 32, 5)
+    arrays = {"update": np.linspace(-1, 1, 300_000), "count": np.array([1, -2, 3])}
+    key = bytes(32)
+    pieces = [piece.copy() for piece in one.pieces(arrays, SecureRandom(key))]
+    assert [len(piece) for piece in pieces] == [1 << 18, 300_000 - (1 << 18), 3]
+    assert (np.concatenate(pieces) == one.encode(arrays, SecureRandom(key))).all()
 
 
 def test_a_grid_is_no_finer_than_noise_can_be_drawn():

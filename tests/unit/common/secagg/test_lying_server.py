@@ -86,7 +86,7 @@ def play_lie(play, lie, colluders):
     shown = {site: set(lie.shown) if site in lie.stripped else everyone for site in sites}
     vectors = {site: play.vectors[site].copy() for site in sites}
     for site in sites:
-        play.sites[site].mask(vectors[site], {other: sealed[other][site] for other in shown[site] - {site}})
+        play.sites[site].mask([vectors[site]], {other: sealed[other][site] for other in shown[site] - {site}})
     known = {site: (dict(play.sites[site]._held), dict(play.sites[site]._secrets)) for site in colluders}
     given = {}
     for site in sorted(everyone - set(colluders)):
@@ -167,7 +167,7 @@ def test_under_signed_survivors_the_lie_finds_too_few_votes(n, c):
     votes, requests = {}, {}
     for site in sites:
         shown = set(lie.shown) if site in lie.stripped else set(sites)
-        play.sites[site].mask(play.vectors[site].copy(), {other: sealed[other][site] for other in shown - {site}})
+        play.sites[site].mask([play.vectors[site].copy()], {other: sealed[other][site] for other in shown - {site}})
         dropped = lie.to(site)
         story = (tuple(sorted(shown - set(dropped))), dropped)
         requests[site] = story
@@ -192,7 +192,7 @@ def shown_fewer(n, seen):
     adverts = play.server.adverts()
     first = {site: adverts[site] for site in sites[:seen]}
     sealed = {site: play.sites[site].share(first if site == sites[0] else adverts) for site in sites}
-    play.sites[sites[0]].mask(play.vectors[sites[0]], {other: sealed[other][sites[0]] for other in sites[1:seen]})
+    play.sites[sites[0]].mask([play.vectors[sites[0]]], {other: sealed[other][sites[0]] for other in sites[1:seen]})
 
 
 def test_a_site_that_is_shown_few_adverts_goes_no_further():
@@ -233,7 +233,7 @@ def test_an_advert_that_was_made_anew_does_not_mix_with_the_first():
     for site in "ad":
         play.sites[site].share(first)
     with refused("sealed-wrong"):
-        again.mask(play.vectors["b"], {"c": sealed["b"], "a": sealed["b"], "d": sealed["b"]})
+        again.mask([play.vectors["b"]], {"c": sealed["b"], "a": sealed["b"], "d": sealed["b"]})
 
 
 def test_terms_know_their_threshold_and_least():

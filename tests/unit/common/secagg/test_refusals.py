@@ -7,14 +7,14 @@ import pytest
 
 from common.errors import ConfigError, SecureAggregationError
 from common.secagg.identity import Identity, Roster
-from common.secagg.keys import fresh_secret
+from common.secagg.keys import Tag, fresh_secret
 from common.secagg.params import Params, SitePolicy
 from common.secagg.parcels import Advert, UnmaskRequest, pack_bytes, unpack_bytes
 from common.secagg.server import ServerSession
 from common.secagg.shamir import opened, shares
-from common.secagg.site import SiteSession
+from common.secagg.site import SiteSession, tag_key
 from common.secagg.wire import join, split
-from tests.secure_sums import Play, params
+from tests.secure_sums import SERVER, Play, params
 
 SITES = ("a", "b", "c", "d")
 
@@ -156,7 +156,7 @@ def test_stages_out_of_order_and_twice():
     with refused("out-of-order"):
         play.sites["a"].advertise()
     with refused("out-of-order"):
-        play.sites["a"].mask(play.vectors["a"], {})
+        play.sites["a"].mask([play.vectors["a"]], {})
     with refused("out-of-order"):
         play.sites["a"].unmask(UnmaskRequest(SITES, (), {}))
 
@@ -171,23 +171,45 @@ def test_a_sealed_share_that_was_tampered_with(how):
         "misdirected": lambda: sealed["c"]["b"],
     }[how]()
     with refused("sealed-wrong"):
-        play.sites["a"].mask(play.vectors["a"].copy(), {**sealed["a"], "b": wrong})
+        play.sites["a"].mask([play.vectors["a"].copy()], {**sealed["a"], "b": wrong})
 
 
 def test_shares_of_a_stranger_and_of_too_few():
     play = played("mask")
     sealed = play.server.sealed_for()
     with refused("unknown-site"):
-        play.sites["a"].mask(play.vectors["a"].copy(), {**sealed["a"], "z": b""})
+        play.sites["a"].mask([play.vectors["a"].copy()], {**sealed["a"], "z": b""})
     with refused("too-few-sites"):
-        play.sites["b"].mask(play.vectors["b"].copy(), {"a": sealed["b"]["a"]})
+        play.sites["b"].mask([play.vectors["b"].copy()], {"a": sealed["b"]["a"]})
 
 
-@pytest.mark.parametrize("vector", [np.zeros(11, np.uint64), np.zeros(10, np.uint32), np.zeros(11, np.float32)])
-def test_a_vector_of_another_length_or_ring(vector):
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [np.zeros(11, np.uint64)],
+        [np.zeros(10, np.uint32)],
+        [np.zeros(11, np.float32)],
+        [np.zeros(6, np.uint32), np.zeros(6, np.uint32)],
+        [],
+    ],
+)
+def test_a_vector_of_another_length_or_ring(pieces):
     play = played("mask")
+    sealed = play.server.sealed_for()["a"]
     with refused("length"):
-        play.sites["a"].mask(vector, play.server.sealed_for()["a"])
+        play.sites["a"].mask(pieces, sealed)
+    with refused("out-of-order"):  # masks that were begun are never drawn a second time
+        play.sites["a"].mask([np.zeros(11, np.uint32)], sealed)
+
+
+def test_a_server_key_that_is_none_or_that_everybody_knows():
+    with refused("malformed"):
+        params(SITES, server_key="not hexadecimal")
+    play = Play(params(SITES, server_key="00" * 32))
+    play.advertise()
+    play.share()
+    with refused("low-order-key"):
+        play.mask()
 
 
 @pytest.mark.parametrize(
@@ -260,16 +282,32 @@ def test_a_masked_vector_that_is_replayed_forged_or_sent_twice_is_left_out():
     play, other = played("mask"), played("mask", round=2)
     sealed = play.server.sealed_for()
     other.mask()
-    vector = play.vectors["a"].copy()
-    signature = play.sites["a"].mask(vector, sealed["a"])
-    play.server.take_masked("a", other.masked["a"], signature)
-    assert play.server.refused == {"a": "wrong-signature"}
+    vector, tag = play.sites["a"].mask([play.vectors["a"].copy()], sealed["a"])
+    changed = vector.copy()
+    changed[3] ^= 1
+    for wrong in ((other.masked["a"], tag), (changed, tag), (vector, b""), (vector, bytes(16))):
+        play.server.take_masked("a", *wrong)
+        assert play.server.refused == {"a": "wrong-tag"}
+        play.server.refused.clear()
+    play.server.take_masked("b", vector, tag)  # under another's name
+    assert play.server.refused == {"b": "wrong-tag"}
     play.server.refused.clear()
-    play.server.take_masked("a", vector, signature)
-    play.server.take_masked("a", vector, signature)
+    play.server.take_masked("a", vector, tag)
+    play.server.take_masked("a", vector, tag)
     assert play.server.refused == {"a": "out-of-order"}
-    play.server.take_masked("b", vector[:-1], signature)
+    play.server.take_masked("b", vector[:-1], tag)
     assert play.server.refused["b"] == "length"
+
+
+def test_another_site_cannot_tag_in_its_name():
+    play = played("mask")
+    sealed = play.server.sealed_for()
+    vector, _ = play.sites["a"].mask([play.vectors["a"].copy()], sealed["a"])
+    bound = play.sites["b"]._masks(sealed["b"])[0]
+    forged = Tag(tag_key(play.sites["b"]._secrets["share"], bytes.fromhex(play.terms.server_key), bound))
+    forged.see(vector)
+    play.server.take_masked("a", vector, forged.give())
+    assert play.server.refused == {"a": "wrong-tag"}
 
 
 def test_a_corrupted_share_names_the_culprit_and_the_sum_still_opens():
@@ -311,8 +349,7 @@ def test_a_vector_that_comes_after_the_request_is_turned_away_and_the_sum_stands
     sealed = play.server.sealed_for()
     play.mask()
     play.unmask()
-    late = play.vectors["h"].copy()
-    play.server.take_masked("h", late, play.sites["h"].mask(late, sealed["h"]))
+    play.server.take_masked("h", *play.sites["h"].mask([play.vectors["h"].copy()], sealed["h"]))
     assert play.server.refused == {"h": "out-of-order"}
     total, alive = play.server.open()
     assert "h" not in alive
@@ -421,7 +458,7 @@ def test_identities_and_rosters_on_disk(tmp_path):
 
 def test_a_server_session_takes_no_advert_of_another_site():
     play = Play(params(SITES))
-    server = ServerSession(play.terms, play.roster)
+    server = ServerSession(play.terms, play.roster, SERVER)
     server.take_advert("b", play.sites["a"].advertise())
     assert server.refused == {"b": "unknown-site"}
 
