@@ -7,6 +7,7 @@ from flwr.clientapp import ClientApp
 
 from client.alone import judge_alone, train_alone
 from client.charge import check_cohort
+from client.distance import tell_distance
 from client.guard import guarded
 from client.pooled import judge_pooled, train_pooled
 from client.secure import Notes, answer
@@ -17,7 +18,16 @@ from common.attention.base import AttentionModel
 from common.config import ModelSection, RunConfig, run_config
 from common.data.splits import SPLITS
 from common.errors import ProtocolError
-from common.messages import EvaluateRequest, Hello, HelloRequest, SumRequest, TrainRequest, pack, unpack
+from common.messages import (
+    DistanceRequest,
+    EvaluateRequest,
+    Hello,
+    HelloRequest,
+    SumRequest,
+    TrainRequest,
+    pack,
+    unpack,
+)
 from common.models.build import build_model
 from common.trees import refuse_two_trees
 
@@ -85,6 +95,16 @@ def secure(message: Message, context: Context) -> Message:
     config, site = _open(context)
     request = unpack(message.content, SumRequest)
     return Message(pack(answer(config, site, _notes(context), request)), reply_to=message)
+
+
+@app.query("distance")
+@guarded
+def distance(message: Message, context: Context) -> Message:
+    """Tell how far this site's attention lies from the others', with noise."""
+    config, site = _open(context)
+    request = unpack(message.content, DistanceRequest)
+    model = _model(config, site, request.arrays)
+    return Message(pack(tell_distance(config, site, model, request)), reply_to=message)
 
 
 def _notes(context: Context) -> Notes:

@@ -10,13 +10,12 @@ from client.health import groups
 from client.private.base import learning
 from client.private.training import PrivateTraining, clipped_sum, refuse_unprivate, train_privately
 from client.secure import Notes, masked, read_terms
-from client.signature import BATCH
+from client.signature import patient_means
 from client.site import Site
 from client.training import train as train_locally
 from common.arrays import Arrays, model_arrays, update_between
 from common.attention.base import AttentionModel
 from common.attention.schema import schema_of
-from common.attention.signature import SignatureMeter, choose_images
 from common.config import RunConfig
 from common.contribution import (
     LARGEST_LOSS,
@@ -134,14 +133,8 @@ class Contributor:
             return {}
         config, data = self.config, self.site.data.train
         most = config.attention.patients if not config.privacy.on else len(data)
-        chosen = choose_images(
-            data.patients, config.attention.images_per_patient, most, derive(config.seed, "signature", self.site.name)
-        )
-        meter = SignatureMeter(self.model)
-        device = next(self.model.parameters()).device
-        for start in range(0, len(chosen), BATCH):
-            index = np.asarray(chosen[start : start + BATCH])
-            meter.add(data.batch(index, device).images, data.patients[index])
+        seed = derive(config.seed, "signature", self.site.name)
+        meter = patient_means(self.model, data, config.attention.images_per_patient, most, seed)
         if not config.privacy.on:
             sums = meter.finish()
             return {TOTAL: sums.total, SQUARES: sums.squares, PATIENTS: np.array([sums.patients], np.int64)}

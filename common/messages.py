@@ -16,7 +16,7 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 RAW = "consilium.raw.le"
 MOST_AXES = 32
 DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint32", "uint64", "uint8", "bool")
@@ -131,6 +131,23 @@ class SumReply:
     proof: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistanceRequest:
+    """How far does the site's attention under these arrays lie from the others'? Asked once, at the end."""
+
+    arrays: Arrays
+    prior: Arrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistanceReply:
+    """One noisy number, and the standard deviation of its noise (`common/privacy/distance_release.py`)."""
+
+    site: str
+    distance: float
+    noise: float
+
+
 Body = (
     HelloRequest
     | Hello
@@ -141,6 +158,8 @@ Body = (
     | PooledReply
     | SumRequest
     | SumReply
+    | DistanceRequest
+    | DistanceReply
 )
 B = TypeVar(
     "B",
@@ -153,6 +172,8 @@ B = TypeVar(
     PooledReply,
     SumRequest,
     SumReply,
+    DistanceRequest,
+    DistanceReply,
 )
 
 # Which fields travel as arrays; all others are scalars or texts. `signature` and `health` are both.

@@ -11,6 +11,8 @@ from flwr.serverapp import Grid
 
 from common.errors import AggregationError, ConsiliumError, ProtocolError
 from common.messages import (
+    DistanceReply,
+    DistanceRequest,
     EvaluateReply,
     EvaluateRequest,
     Hello,
@@ -25,7 +27,7 @@ from common.messages import (
 )
 
 log = logging.getLogger(__name__)
-R = TypeVar("R", Hello, TrainReply, EvaluateReply, PooledReply, SumReply)
+R = TypeVar("R", Hello, TrainReply, EvaluateReply, PooledReply, SumReply, DistanceReply)
 Extras = Mapping[str, Mapping[str, str | bytes]]
 """By site, what changes in a request that is otherwise the same for all."""
 LOOK_SECONDS, SETTLE_SECONDS = 0.1, 2.0
@@ -104,6 +106,10 @@ class Exchange:
         request = SumRequest(stage=stage, terms="")
         return self._ask(self._some(sorted(contents)), f"{MessageType.QUERY}.secure", request, SumReply, extras)
 
+    def distances(self, sites: list[str], request: DistanceRequest) -> tuple[dict[str, DistanceReply], dict[str, str]]:
+        """Let sites say how far they lie from the others."""
+        return self._ask(self._some(sites), f"{MessageType.QUERY}.distance", request, DistanceReply)
+
     def _some(self, sites: list[str]) -> dict[str, int]:
         return {site: self._nodes[site] for site in sites}
 
@@ -111,7 +117,7 @@ class Exchange:
         self,
         nodes: Mapping[str, int],
         kind: str,
-        request: HelloRequest | TrainRequest | EvaluateRequest | SumRequest,
+        request: HelloRequest | TrainRequest | EvaluateRequest | SumRequest | DistanceRequest,
         reply: type[R],
         extras: Extras | None = None,
     ) -> tuple[dict[str, R], dict[str, str]]:

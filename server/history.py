@@ -19,7 +19,9 @@ class RoundRecord:
     validation images; `train_loss` maps a site to its mean loss in the last local epoch; `failures` maps
     a site to a code; `health` a site to the worst value of each family of statistics (`server/health.py`), where
     attention was measured; `alarms` a site to the families past their bound, with the statistic that shows it;
-    `weights` a site to the factor by which attention multiplied its weight, where it did.
+    `weights` a site to the factor by which attention multiplied its weight, where it did; `distances` a site to how far
+    its attention lies from the others' under privacy, and the standard deviation of the noise in it;
+    `vectors` a site to its noisy mean signature, where that says more than its noise (`server/shown.py`).
     """
 
     round: int
@@ -31,6 +33,8 @@ class RoundRecord:
     health: dict[str, dict[str, float]] = field(default_factory=dict)
     alarms: dict[str, dict[str, str]] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    distances: dict[str, list[float]] = field(default_factory=dict)
+    vectors: dict[str, list[float]] = field(default_factory=dict)
 
 
 class History:

@@ -23,6 +23,7 @@ from common.contribution import (
     TOTAL,
     UPDATE,
     WEIGHT,
+    class_count,
     grids,
     judging_segments,
     lengths,
@@ -41,6 +42,7 @@ from common.subject import subject_of
 from common.tasks.base import Task
 from server.exchange import Exchange
 from server.secure import SecureSums, Sums
+from server.shown import shown
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -57,6 +59,7 @@ class Brought:
     prior: Prior | None = None
     loss: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    shown: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Pooler:
     model: AttentionModel
     noise_multiplier: float = 0.0
     random: SecureRandom = field(default_factory=SecureRandom)
+    _single: dict[str, Floats] = field(default_factory=dict)
 
     def prepare(self, cohort: list[str]) -> None:
         """Find the noise of the whole run, once, from its settings.
@@ -112,7 +116,7 @@ class Pooler:
             return Brought({}, ()), failures
         whole, alive = _added(sums)
         metrics = read_release(self.config.task.name, whole[METRICS]) if METRICS in whole else {}
-        return Brought({}, alive, self._prior(whole, request), metrics=metrics), failures
+        return Brought({}, alive, self._prior(whole, request), metrics=metrics, shown=self._shown(request)), failures
 
     def _sums(
         self, sites: list[str], request: TrainRequest | EvaluateRequest, purpose: str
@@ -129,6 +133,7 @@ class Pooler:
         clear, refused = _fitting(replies, layout)
         if not clear:
             return [], failures | refused
+        self._single = {site: each[RELEASE] for site, each in clear.items() if RELEASE in each}
         whole = {
             segment.name: np.sum([np.asarray(each[segment.name], np.float64) for each in clear.values()], axis=0)
             for segment in layout.segments
@@ -178,6 +183,14 @@ class Pooler:
             squares = whole[SQUARES].clip(min=0)
             return pool([Signature(schema, int(whole[PATIENTS][0]), whole[TOTAL], squares)])
         return None
+
+    def _shown(self, request: TrainRequest | EvaluateRequest) -> dict[str, list[float]]:
+        """Give the single signatures that may be shown; none where the server adds the noise, or sees sums alone."""
+        if not self._single or self.config.privacy.placement != "site":
+            return {}
+        classes = class_count(self.config, self.task)
+        reference = request.reference["reference"]
+        return shown(self._single, classes, reference, self.config.privacy, schema_of(self.model).id)
 
     def _layout(self, request: TrainRequest | EvaluateRequest, sites: int) -> Layout:
         length = schema_of(self.model).length if self.model.attention_sites else 0

@@ -11,8 +11,8 @@ from common.attention.schema import schema_of
 from common.attention.signature import signatures
 from common.config import RunConfig
 from common.errors import AggregationError, BudgetExhaustedError
-from common.messages import EvaluateRequest, TrainRequest
-from common.privacy.plan import measured_rounds
+from common.messages import DistanceRequest, EvaluateRequest, TrainRequest
+from common.privacy.plan import distance_released, measured_rounds
 from common.seeds import torch_generator
 from server.checkpoint import Checkpoint
 from server.history import POOLED, RoundRecord
@@ -74,14 +74,25 @@ class PooledRounds:
         )
         judged, unjudged = self.pooler.judge(cohort, judgement)
         checkpoint.prior = judged.prior or checkpoint.prior
+        distances, silent = self._distances(checkpoint, cohort) if last else ({}, {})
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),
+            distances=distances,
+            vectors=dict(judged.shown),
             train_loss={} if brought.loss is None else {POOLED: brought.loss},
             evaluation={POOLED: dict(judged.metrics)} if judged.metrics else {},
-            failures={**unjudged, **failures},
+            failures={**silent, **unjudged, **failures},
             measured=brought.prior is not None or judged.prior is not None,
         )
+
+    def _distances(self, checkpoint: Checkpoint, cohort: list[str]) -> tuple[dict[str, list[float]], dict[str, str]]:
+        """Ask every site how far it lies from the prior that was just pooled, under the same arrays."""
+        if not distance_released(self.config) or checkpoint.prior is None:
+            return {}, {}
+        request = DistanceRequest(arrays=checkpoint.arrays, prior=checkpoint.prior.arrays())
+        replies, failures = self.pooler.exchange.distances(cohort, request)
+        return {site: [reply.distance, reply.noise] for site, reply in replies.items()}, failures
 
     def _reference(self, checkpoint: Checkpoint) -> Arrays:
         """Give the public centre of signatures: the last prior, or how the model looks at images of noise."""

@@ -12,7 +12,7 @@ import numpy as np
 from common.attention.schema import schema_of
 from common.metrics import METRICS
 from server.checkpoint import load_checkpoint
-from server.history import History
+from server.history import History, RoundRecord
 from server.rounds import StopFlag, Stopped
 from simulations.gallery import overlays
 from simulations.judging import Case, Court
@@ -22,7 +22,7 @@ from simulations.record import data_record, environment_record, notes
 from simulations.results import FEDERATED, Results, make_table, save
 from simulations.study import Study
 from simulations.tabulate import Tabulator
-from simulations.tabulate_training import distance_rows, health_rows, history_rows
+from simulations.tabulate_training import apart_rows, distance_rows, health_rows, history_rows
 from simulations.trainer import Watch, train_all, training_folder
 
 
@@ -86,7 +86,8 @@ class Run:
             "calibration": [row for one in study.comparisons for row in tabulator.calibration(one)],
             "matrix": list(tabulator.matrix(self._references())) if "matrix" in chosen.protocols else [],
             "history": self._history(),
-            "health": self._health(),
+            "health": self._of_federated(health_rows),
+            "apart": self._of_federated(apart_rows),
         }
         rows |= self._distances()
         pictures = self._overlays(court)
@@ -133,19 +134,28 @@ class Run:
         jobs = self.study.jobs(self.folder)
         return [row for job in jobs for row in history_rows(job.plan.name, job.seed, History(job.folder).records())]
 
-    def _health(self) -> list[dict[str, Any]]:
+    def _of_federated(
+        self, rows: Callable[[str, int, list[RoundRecord]], Iterator[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
         """Of the federated model alone: a site's own model is watched by nobody."""
         jobs = [job for job in self.study.jobs(self.folder) if job.plan.name == FEDERATED]
-        return [row for job in jobs for row in health_rows(job.plan.name, job.seed, History(job.folder).records())]
+        return [row for job in jobs for row in rows(job.plan.name, job.seed, History(job.folder).records())]
 
     def _distances(self) -> dict[str, list[dict[str, Any]]]:
-        """ADD between the sites' attention under the federated model of the first seed."""
-        checkpoint = load_checkpoint(training_folder(self.folder, self.study.experiment.study.seeds[0], "federated"))
-        if checkpoint is None or len(checkpoint.signatures) < 2:
+        """ADD between the sites' attention under the federated model of the first seed.
+
+        Under privacy of the noisy signatures that say more than their noise; there are none where sums alone are seen.
+        """
+        folder = training_folder(self.folder, self.study.experiment.study.seeds[0], "federated")
+        checkpoint, last = load_checkpoint(folder), History(folder).records()[-1:]
+        if checkpoint is None:
             return {}
-        sites = [site.name for site in self.study.federation.sites if site.name in checkpoint.signatures]
-        signatures = {site: checkpoint.signatures[site] for site in sites}
-        pairs, blocks = distance_rows(schema_of(self.study.model), signatures)
+        means = {site: each.mean for site, each in checkpoint.signatures.items()}
+        means |= {site: np.array(mean) for record in last for site, mean in record.vectors.items()}
+        if len(means) < 2:
+            return {}
+        sites = [site.name for site in self.study.federation.sites if site.name in means]
+        pairs, blocks = distance_rows(schema_of(self.study.model), {site: means[site] for site in sites})
         return {"add": pairs, "add_blocks": blocks}
 
     def _overlays(self, court: Court) -> list[Overlay]:

@@ -84,6 +84,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "0 to 1",
         ),
     ),
+    "apart": (
+        _METHOD,
+        Column("seed", "count", "seed of the training"),
+        _SITE,
+        Column(
+            "distance", "number", "noisy distance of the site's mean signature from the others'", "standard deviations"
+        ),
+        Column("noise", "number", "standard deviation of the noise in it", "standard deviations"),
+    ),
     "health": (
         _METHOD,
         Column("seed", "count", "seed of the training"),

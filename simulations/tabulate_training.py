@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.attention.distance import add_matrix, js_blocks, w_blocks
 from common.attention.schema import Schema
-from common.attention.signature import Signature
 from server.history import POOLED, RoundRecord
 
 Row = dict[str, Any]
@@ -41,14 +41,20 @@ def health_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[
                 }
 
 
-def distance_rows(schema: Schema, signatures: dict[str, Signature]) -> tuple[list[Row], list[Row]]:
+def apart_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
+    """Under privacy, how far every site said that it lies from the others."""
+    for record in records:
+        for site, (distance, noise) in record.distances.items():
+            yield {"method": method, "seed": seed, "site": site, "distance": distance, "noise": noise}
+
+
+def distance_rows(schema: Schema, means: dict[str, NDArray[np.float64]]) -> tuple[list[Row], list[Row]]:
     """ADD-W of every ordered pair of sites, and what each block adds for every unordered pair.
 
     Both are empty where the signature is projected, for then it has no blocks.
     """
     if schema.projected:
         return [], []
-    means = {site: signature.mean for site, signature in signatures.items()}
     names, matrix = add_matrix(schema, means)
     pairs = [
         {"site_a": first, "site_b": second, "add_w": float(matrix[row, column])}

@@ -36,6 +36,11 @@ def judged_rounds(config: RunConfig) -> set[int]:
     return {number for number in range(1, config.rounds + 1) if every and (number % every == 0)}
 
 
+def distance_released(config: RunConfig) -> bool:
+    """Tell whether every site says at the end how far its attention lies from the others'."""
+    return config.privacy.on and config.attention.every > 0 and config.privacy.distance_noise_multiplier > 0
+
+
 def training_event(config: RunConfig, noise: float, grid: Grid | None) -> Event:
     """Give what one round of training costs a patient: many steps at the site, or one step of the whole federation."""
     privacy = config.privacy
@@ -102,6 +107,14 @@ class Plan:
             found.append(self._release(number, "signature", "train", self._signature_event()))
         return found
 
+    def of_distance(self) -> list[Release]:
+        """Give what the site's distance from the others lets out, once, when all else is done."""
+        config = self._config
+        if not distance_released(config):
+            return []
+        event = Gaussian(config.privacy.distance_noise_multiplier)
+        return [self._release(config.rounds, "distance", "train", event)]
+
     def ahead(self, number: int, judged: bool) -> list[Release]:
         """Give all that is still intended after a round's training (and its judgement, if `judged`)."""
         rest = [] if judged else self.of_judging(number)
@@ -111,6 +124,7 @@ class Plan:
         for number in range(first, self._config.rounds + 1):
             yield from self.of_training(number, noise)
             yield from self.of_judging(number)
+        yield from self.of_distance()
 
     def _calibrated(self) -> float:
         privacy = self._config.privacy

@@ -92,7 +92,9 @@ def test_every_placement_trains_to_the_end(changes, tmp_path):
             with opened(tmp_path / "sites" / site / "ledger", Budget(40.0, 1e-5)) as ledger:
                 assert 0 < ledger.spend().epsilon <= 40.0
                 purposes = [entry.release.purpose for entry in ledger.entries()]
-        assert purposes == ["training", "training", "signature", "training", "signature", "signature"]
+        assert purposes == ["training", "training", "signature", "training", "signature", "signature", "distance"]
+        assert all(not record.distances for record in records[:-1])
+        assert set(records[-1].distances) == set(SITES)
 
 
 def test_noise_does_not_repeat(tmp_path):

@@ -1,0 +1,62 @@
+"""One number per site under privacy: how far its attention lies from the others', with the noise it was given."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from simulations.report import words
+from simulations.report.style import BLUE, MUTED, RULE, WIDTH, missing, styled
+from simulations.results import Results
+
+TITLE = "How far each site lies from the others, under privacy"
+TABLE = "apart"
+NORMAL = 1.96
+
+
+def describe(results: Results) -> str:
+    """Caption: what is drawn, n, and what the bars leave out."""
+    rows = results.rows("apart")
+    if not rows:
+        return "No site told how far it lies from the others."
+    sites, seeds = {row["site"] for row in rows}, {row["seed"] for row in rows}
+    return (
+        f"Distance of the mean attention signature of each of {words.count(len(sites), 'site')} from the others', "
+        f"in standard deviations between patients, {words.count(len(seeds), 'seed')}, a mark each. Bars: 95 % of the "
+        f"noise that protects the patients; a bar that reaches 0 tells no shift from none, and a mark may lie below. "
+        f"The chance of which patients came is not in the bars."
+    )
+
+
+@styled
+def draw(results: Results) -> Figure:
+    """Draw one row per site, a mark with its noise per seed."""
+    rows = results.rows("apart")
+    if not rows:
+        return missing(
+            "No distances under privacy: this run releases none. Set privacy.mechanism, attention.every and "
+            "privacy.distance-noise-multiplier."
+        )
+    order = [site for site in results.sites() if any(row["site"] == site for row in rows)]
+    order += sorted({row["site"] for row in rows} - set(order))
+    figure = Figure(figsize=(WIDTH * 0.62, 0.42 * len(order) + 0.9), layout="constrained")
+    axis = figure.subplots()
+    for y, site in enumerate(order):
+        _marks(axis, y, [row for row in rows if row["site"] == site])
+    axis.axvline(0, color=RULE, linewidth=1)
+    axis.set_yticks(range(len(order)), [words.shorten(site) for site in order])
+    axis.set_ylim(len(order) - 0.5, -0.5)
+    axis.set_xlabel("distance from the others, in standard deviations between patients")
+    return figure
+
+
+def _marks(axis: Any, y: int, rows: list[dict[str, Any]]) -> None:
+    places = y + np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else [y]
+    for place, row in zip(places, rows, strict=True):
+        axis.plot(
+            [row["distance"] - NORMAL * row["noise"], row["distance"] + NORMAL * row["noise"]],
+            [place, place],
+            color=MUTED,
+            linewidth=1.2,
+        )
+        axis.plot([row["distance"]], [place], "o", color=BLUE, markersize=4.5)
