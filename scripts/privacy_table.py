@@ -1,4 +1,4 @@
-"""Print docs/results/privacy as Markdown: every epsilon beside training without privacy and its baselines."""
+"""Print docs/results/privacy as Markdown: every epsilon beside training without privacy, its baselines, and attacks."""
 
 import csv
 from pathlib import Path
@@ -35,16 +35,36 @@ def methods(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+ATTACKS = (
+    ("canaries", "lower bound on ε", "lower bound on ε from canaries"),
+    ("membership", "area under the ROC curve", "membership, AUROC"),
+    ("signature-membership n=10", "area under the ROC curve", "membership from a signature of ten, AUROC"),
+    ("inversion search", "share of images told from all others", "inverted images told from all others"),
+)
+
+
 def audits(folder: Path) -> None:
-    """Print what attacks reached, where a run was audited."""
-    for path in sorted(folder.glob("*-audit.csv")):
-        print(f"\nAttacks on the run at epsilon {path.stem.removesuffix('-audit')}:\n")
-        print("| attack | measure | success | 95 % interval | claim allows | verdict |\n|" + " --- |" * 6)
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                cells = (row["attack"], row["measure"], *(short(row[name]) for name in ("success",)))
-                interval = f"{short(row['low'])} to {short(row['high'])}"
-                print(f"| {' | '.join(cells)} | {interval} | {short(row['claimed_bound'])} | {row['verdict']} |")
+    """Print what the attacks reached at every epsilon, with the intervals and what the claim allows."""
+    print(
+        f"\n| epsilon | {' | '.join(title for _, _, title in ATTACKS)} | verdicts |\n|{' --- |' * (2 + len(ATTACKS))}"
+    )
+    for epsilon in ORDER:
+        path = folder / f"{epsilon}-audit.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            found = {(row["attack"], row["measure"]): row for row in rows}
+            cells = [reached(found[attack, measure]) for attack, measure, _ in ATTACKS]
+            verdicts = [row["verdict"] for row in rows if row["verdict"] != "no-bound"]
+            said = ", ".join(f"{verdicts.count(each)} {each}" for each in ("within", "undecided", "exceeds"))
+            cells.append(said if verdicts else "no claim")
+            print(f"| {'∞, no privacy' if epsilon == 'none' else epsilon} | {' | '.join(cells)} |")
+
+
+def reached(row: dict[str, str]) -> str:
+    """Give one attack's success, its interval, and what the claim allows."""
+    allowed = "" if row["claimed_bound"] in ("inf", "") else f", allowed {short(row['claimed_bound'])}"
+    return f"{short(row['success'])} ({short(row['low'])}–{short(row['high'])}){allowed}"
 
 
 def short(text: str) -> str:

@@ -46,7 +46,7 @@ def draw(results: Results) -> Figure:
     axis.axvline(0, color=RULE, linewidth=1)
     axis.set_yticks(range(len(order)), [words.shorten(site) for site in order])
     axis.set_ylim(len(order) - 0.5, -0.5)
-    axis.set_xlabel("distance from the others, in standard deviations between patients")
+    axis.set_xlabel("distance, in standard deviations between patients")
     return figure
 
 
