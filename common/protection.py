@@ -42,8 +42,8 @@ class PrivacySection(Section):
     distance_noise_multiplier: float = Field(
         ge=0,
         le=1e6,
-        description="noise of how far each site's attention lies from the others' at the end, in sensitivities; 0 "
-        "releases none. It is one number of each site, which the server sees",
+        description="scale of the Laplace noise, in sensitivities, of how far each site's attention lies from the "
+        "others' at the end; 0 releases none. It is one number of each site, which the server sees",
     )
     metrics_every: int = Field(ge=0, description="rounds between releases of validation metrics; 0 releases none")
     metrics_noise_multiplier: float = Field(gt=0, le=1e6, description="noise of a release of metrics, in sensitivities")

@@ -5,9 +5,10 @@ prior is the mean of all, so about it n·m_k + (N − n)·m₋ₖ = 0 and d = �
 m_k by at most 2·C/n, hence d by Δ = 2·C·(1/n + 1/(N − n)), whatever the length; N and n are public numbers here: what
 the prior says, and the fewest patients that a site may have.
 
-Source: ours (the triangle inequality).
+Source: ours (the triangle inequality); Laplace mechanism of Dwork et al. 2006.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ class DistanceRelease:
         prior: The released prior, public.
         clip: C, the largest norm of a patient's whitened signature about the prior's mean.
         fewest: n, the public lower bound of the patients at a site.
-        noise_multiplier: z, in sensitivities.
+        noise_multiplier: z, the scale of the noise in sensitivities; the release costs ε = 1/z by itself.
 
     Raises:
         DataError: The prior rests on no more patients than one site may have.
@@ -55,8 +56,8 @@ class DistanceRelease:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the noise on the number, z·Δ."""
-        return self.noise_multiplier * self.sensitivity
+        """Standard deviation of the noise on the number, √2·z·Δ."""
+        return math.sqrt(2) * self.noise_multiplier * self.sensitivity
 
     def exact(self, means: Floats) -> float:
         """Give the distance without noise. Shape: means [P, d].
@@ -76,5 +77,5 @@ class DistanceRelease:
         return float(np.linalg.norm(own)) * self.prior.patients / others
 
     def release(self, means: Floats, random: SecureRandom) -> float:
-        """Give the distance with Gaussian noise; it may come out below zero."""
-        return self.exact(means) + self.noise * float(random.normal(1)[0])
+        """Give the distance with Laplace noise; it may come out below zero."""
+        return self.exact(means) + self.noise_multiplier * self.sensitivity * float(random.laplace(1)[0])

@@ -8,6 +8,7 @@ from common.privacy.events import (
     DiscreteGaussian,
     Event,
     Gaussian,
+    Laplace,
     Mechanism,
     NonPrivate,
     PoissonSampled,
@@ -112,7 +113,7 @@ class Plan:
         config = self._config
         if not distance_released(config):
             return []
-        event = Gaussian(config.privacy.distance_noise_multiplier)
+        event = Laplace(config.privacy.distance_noise_multiplier)
         return [self._release(config.rounds, "distance", "train", event)]
 
     def ahead(self, number: int, judged: bool) -> list[Release]:

@@ -11,7 +11,8 @@ from simulations.results import Results
 
 TITLE = "How far each site lies from the others, under privacy"
 TABLE = "apart"
-NORMAL = 1.96
+COVERING = 2.118
+"""Standard deviations that hold 95 % of Laplace noise: ln 20 / √2."""
 
 
 def describe(results: Results) -> str:
@@ -54,7 +55,7 @@ def _marks(axis: Any, y: int, rows: list[dict[str, Any]]) -> None:
     places = y + np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else [y]
     for place, row in zip(places, rows, strict=True):
         axis.plot(
-            [row["distance"] - NORMAL * row["noise"], row["distance"] + NORMAL * row["noise"]],
+            [row["distance"] - COVERING * row["noise"], row["distance"] + COVERING * row["noise"]],
             [place, place],
             color=MUTED,
             linewidth=1.2,
