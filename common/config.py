@@ -100,10 +100,10 @@ class StrategySection(Section):
 
     name: str = Field(description="strategy: see `consilium list strategies`")
     mu: float = Field(ge=0, le=100, description="fedprox: weight of the proximal term")
-    server_learning_rate: float = Field(gt=0, le=100, description="fedadam, fedyogi: server step size")
-    beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi: first-moment decay")
+    server_learning_rate: float = Field(gt=0, le=100, description="fedadam, fedyogi, fedadagrad: server step size")
+    beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi, fedadagrad: first-moment decay")
     beta2: float = Field(ge=0, lt=1, description="fedadam, fedyogi: second-moment decay")
-    tau: float = Field(gt=0, le=1, description="fedadam, fedyogi: adaptivity floor")
+    tau: float = Field(gt=0, le=1, description="fedadam, fedyogi, fedadagrad: adaptivity floor")
     attention_weights: Literal["none", "robust", "fair"] = Field(
         description="let a site whose attention is far from the others' count less (robust: the minority hospital "
         "pays) or more (fair), within half and twice what its images say"

@@ -60,10 +60,15 @@ def _check_sums(config: "RunConfig") -> None:
             "'strategy.attention-weights' reads single sites' signatures, which privacy and secure aggregation hide. "
             "Set it to 'none'."
         )
+    if config.pooled and config.strategy.name == "fedexp":
+        raise ConfigError(
+            "strategy 'fedexp' reads the lengths of single sites' updates, which privacy and secure aggregation hide. "
+            "Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
+        )
     if config.pooled and config.strategy.name in ("fedbn", "fedattnnorm"):
         raise ConfigError(
             f"strategy {config.strategy.name!r} keeps arrays at each site, and under privacy or secure aggregation "
-            f"no site has arrays of its own yet. Take 'fedavg', 'fedprox', 'fedadam' or 'fedyogi'."
+            f"no site has arrays of its own yet. Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
         )
     if secure.combine != "mean" and secure.groups < 3:
         raise ConfigError(

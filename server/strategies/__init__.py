@@ -9,6 +9,8 @@ STRATEGIES = Registry(
         "fedprox": "server.strategies.fedprox:FedProx",
         "fedadam": "server.strategies.fedopt:FedAdam",
         "fedyogi": "server.strategies.fedopt:FedYogi",
+        "fedadagrad": "server.strategies.fedopt:FedAdagrad",
+        "fedexp": "server.strategies.fedexp:FedExp",
         "fedbn": "server.strategies.fedbn:FedBn",
         "fedattnnorm": "server.strategies.fedattnnorm:FedAttnNorm",
     },

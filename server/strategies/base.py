@@ -37,6 +37,10 @@ class Strategy:
         """Give the next global arrays. Integer buffers stay as they are."""
         raise NotImplementedError
 
+    def direction(self, updates: Sequence[Weighted]) -> Arrays:
+        """Combine the updates into one: their mean, weighted by images."""
+        return weighted_mean(updates)
+
     def aggregate(self, arrays: Arrays, updates: Sequence[Weighted]) -> Arrays:
         """Combine updates into the next global arrays.
 
@@ -54,7 +58,7 @@ class Strategy:
         if not updates:
             raise AggregationError("no update came back, so nothing can be combined. Look at the sites' own logs.")
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-            new = self.apply(arrays, weighted_mean(updates))
+            new = self.apply(arrays, self.direction(updates))
         if not (all_finite(new) and all_finite(self.state)):
             raise AggregationError(
                 "the combined arrays are not finite: updates are so large that they overflow. Allowed are finite "

@@ -46,3 +46,11 @@ class FedYogi(FedAdam):
         """Move towards the squared update additively."""
         beta2 = self.settings.beta2
         return np.asarray(second - (1 - beta2) * square * np.sign(second - square), dtype=second.dtype)
+
+
+class FedAdagrad(FedAdam):
+    """v ← v + Δ²: steps only ever grow shorter; β₂ is not used."""
+
+    def second_moment(self, second: Moment, square: Moment) -> Moment:
+        """Add the squared update."""
+        return np.asarray(second + square, dtype=second.dtype)

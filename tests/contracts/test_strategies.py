@@ -16,7 +16,8 @@ from server.strategies.base import Weighted, weighted_mean
 from tests.federations import same_arrays
 
 PLAIN = ("fedavg", "fedprox", "fedbn", "fedattnnorm")
-ADAPTIVE = ("fedadam", "fedyogi")
+ADAPTIVE = ("fedadam", "fedyogi", "fedadagrad")
+STRETCHED = ("fedexp",)
 
 
 def settings(name: str, **changes: float) -> StrategySection:
@@ -58,10 +59,10 @@ def name(request):
 
 
 def test_both_lists_here_cover_the_table():
-    assert set(PLAIN) | set(ADAPTIVE) == set(STRATEGIES)
+    assert {*PLAIN, *ADAPTIVE, *STRETCHED} == set(STRATEGIES)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [*PLAIN, *STRETCHED])
 def test_one_site_is_the_identity(name):
     old, [only] = arrays(), updates(1)
     new = build(name).aggregate(old, [only])
@@ -229,6 +230,8 @@ class Twin:
             if self.kind == "fedyogi":
                 sign = (self.v[i] > d * d) - (self.v[i] < d * d)
                 self.v[i] = self.v[i] - (1 - self.beta2) * d * d * sign
+            elif self.kind == "fedadagrad":
+                self.v[i] = self.v[i] + d * d
             else:
                 self.v[i] = self.beta2 * self.v[i] + (1 - self.beta2) * d * d
             self.x[i] = self.x[i] + self.eta * self.m[i] / (math.sqrt(self.v[i]) + self.tau)
@@ -259,6 +262,19 @@ def test_adam_and_yogi_first_step_by_hand():
         strategy = build(name, **{"server-learning-rate": 1.0, "beta1": 0.9, "beta2": 0.99, "tau": 0.1})
         new = strategy.aggregate({"w": np.zeros(1)}, [Weighted("a", {"w": np.array([0.3])}, 1.0)])
         assert new["w"][0] == pytest.approx(0.03 / (math.sqrt(v) + 0.1), rel=1e-12)
+
+
+def test_a_step_is_stretched_as_far_as_updates_lie_apart():
+    """Four unit vectors at right angles: the mean's square is 1/4, so η = 1 / (2·(1/4 + 0.001))."""
+    apart = [Weighted(f"s{n}", {"w": np.eye(4)[n]}, 5.0) for n in range(4)]
+    new = build("fedexp").aggregate({"w": np.zeros(4)}, apart)
+    np.testing.assert_allclose(new["w"], 0.25 / (2 * 0.251), rtol=1e-12)
+    agreed = [Weighted(f"s{n}", {"w": np.ones(4)}, n + 1.0) for n in range(4)]
+    np.testing.assert_array_equal(build("fedexp").aggregate({"w": np.zeros(4)}, agreed)["w"], np.ones(4))
+    # Weights 3 and 1 of lengths 1 and 2 at right angles: 3/4·1 + 1/4·4 = 7/4 over twice (9 + 4)/16 + 0.001.
+    two = [Weighted("a", {"w": np.array([1.0, 0.0])}, 3.0), Weighted("b", {"w": np.array([0.0, 2.0])}, 1.0)]
+    stretch = 1.75 / (2 * (13 / 16 + 0.001))
+    np.testing.assert_allclose(build("fedexp").aggregate({"w": np.zeros(2)}, two)["w"], [0.75 * stretch, 0.5 * stretch])
 
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)

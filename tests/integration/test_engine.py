@@ -32,7 +32,9 @@ from simulations.workers import Workers
 from tests.federations import SITES, same_arrays, same_checkpoint, small_config, sorted_like, train_small
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedbn", "fedattnnorm"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedexp", "fedbn", "fedattnnorm"]
+)
 def test_workers_change_no_bit(name, tmp_path):
     runs = []
     for workers in (0, 2):
