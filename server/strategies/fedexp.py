@@ -3,8 +3,8 @@
 η = max(1, Σ wᵢ‖Δᵢ‖² / (2(‖Δ̄‖² + ε))), wᵢ the weights that sum to one: updates at right angles to each other shrink in
 their mean, though each site would have gone farther. Sites that agree have η = 1, which is FedAvg.
 
-Source: Jhunjhunwala, Wang, Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation", algorithm 1, weighted
-by images here. Its averaging of the last two models is left out.
+Source: Jhunjhunwala, Wang, Joshi 2023, "FedExP: Speeding Up Federated Averaging via Extrapolation", algorithm 1;
+weighted by images here. Its averaging of the last two models is left out.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.arrays import read_arrays, write_arrays
 from common.config import StrategySection, load_run_config
-from common.errors import AggregationError
+from common.errors import AggregationError, ConfigError
 from server.strategies import STRATEGIES
 from server.strategies.base import Weighted, weighted_mean
 from tests.federations import same_arrays
@@ -275,6 +275,12 @@ def test_a_step_is_stretched_as_far_as_updates_lie_apart():
     two = [Weighted("a", {"w": np.array([1.0, 0.0])}, 3.0), Weighted("b", {"w": np.array([0.0, 2.0])}, 1.0)]
     stretch = 1.75 / (2 * (13 / 16 + 0.001))
     np.testing.assert_allclose(build("fedexp").aggregate({"w": np.zeros(2)}, two)["w"], [0.75 * stretch, 0.5 * stretch])
+
+
+@pytest.mark.parametrize("name", ["fedexp", "fedbn"])
+def test_what_needs_single_sites_is_refused_where_only_sums_are_seen(name):
+    with pytest.raises(ConfigError, match="fedadagrad"):
+        load_run_config({"strategy.name": name, "secure-aggregation.enabled": True})
 
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
