@@ -10,7 +10,7 @@ from client.health import groups
 from client.private.base import learning
 from client.private.training import PrivateTraining, clipped_sum, refuse_unprivate, train_privately
 from client.secure import Notes, masked, read_terms
-from client.signature import BATCH
+from client.signature import BATCH, add_unread
 from client.site import Site
 from client.training import train as train_locally
 from common.arrays import Arrays, model_arrays, update_between
@@ -88,7 +88,7 @@ class Contributor:
         """Judge the global arrays on validation images and give the segments."""
         privacy, found = self.config.privacy, {}
         if metrics:
-            predictions = predict([self.model], self.site.task, self.site.data.val)
+            predictions = predict([self.model], self.site.task, self.site.data.val, settle=privacy.on)
             sums = released_rows(predictions).sum(axis=0)
             if privacy.on and privacy.placement == "site":
                 sums = sums + privacy.metrics_noise_multiplier * self.random.normal(len(sums))
@@ -141,7 +141,11 @@ class Contributor:
         device = next(self.model.parameters()).device
         for start in range(0, len(chosen), BATCH):
             index = np.asarray(chosen[start : start + BATCH])
-            meter.add(data.batch(index, device).images, data.patients[index])
+            images, patients = data.batch(index, device).images, data.patients[index]
+            if config.privacy.on:
+                add_unread(meter, images, patients)
+            else:
+                meter.add(images, patients)
         if not config.privacy.on:
             sums = meter.finish()
             return {TOTAL: sums.total, SQUARES: sums.squares, PATIENTS: np.array([sums.patients], np.int64)}

@@ -1,6 +1,8 @@
 """The site's signature and health sums: where the global model's attention falls on the site's patients."""
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from client.health import groups
 from common.attention.base import AttentionModel
@@ -9,6 +11,7 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature, SignatureMeter, choose_images
 from common.config import AttentionSection
 from common.data.base import Dataset
+from common.errors import AttentionError
 
 BATCH = 32
 """A transformer's maps of so many small images still fit a CPU's cache; 64 take 1.4 times as long per image."""
@@ -33,3 +36,20 @@ def measure(
             meter.add(data.batch(index, device).images, data.patients[index])
             health.note(data.patients[index].tolist(), classes[index].tolist())
     return meter.finish(), health.finish()
+
+
+def add_unread(meter: SignatureMeter, images: Tensor, patients: NDArray[np.str_]) -> None:
+    """Measure a batch; images whose attention cannot be read are noted as such, image by image.
+
+    Under privacy a refusal would tell of the patient on whom the model fails, at no price.
+
+    Shapes: images [B, C, H, W], patients str [B].
+    """
+    try:
+        meter.add(images, patients)
+    except AttentionError:
+        for row, patient in enumerate(patients):
+            try:
+                meter.add(images[row : row + 1], [patient])
+            except AttentionError:
+                meter.add_unread(patient)
