@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from common.config import RunConfig
+from common.errors import PrivacyError
 from common.privacy.calibration import noise_multiplier
 from common.privacy.events import (
     DiscreteGaussian,
@@ -63,6 +64,9 @@ class Plan:
         training: The integer grid of updates where noise comes in shares; None where it is continuous.
         signature: The same of signatures.
         noise: Noise multiplier of training; 0 finds the least that keeps the whole plan within the run's epsilon.
+
+    Raises:
+        PrivacyError: What is released with fixed noise costs more than the run's epsilon.
     """
 
     def __init__(
@@ -123,8 +127,13 @@ class Plan:
             return train
 
         found = noise_multiplier(everything, privacy.epsilon, privacy.delta)
-        while price(list(self._rounds(1, found)), privacy.delta).epsilon > privacy.epsilon:
-            found *= 1.01  # the part of the split that is judged and never trains costs more
+        judged = price(list(self._rounds(1, found)), privacy.delta).epsilon
+        if judged > privacy.epsilon:  # the part that is judged and never trains: no noise of training helps it
+            raise PrivacyError(
+                f"the metrics of {self._config.rounds} rounds cost validation patients epsilon {judged:.3g}, more than "
+                f"the {privacy.epsilon:g} allowed. Set `privacy.metrics-every` or `privacy.metrics-noise-multiplier` "
+                f"higher."
+            )
         return found
 
     def _signature_event(self) -> Event:
