@@ -224,7 +224,8 @@ def plan_of(config: RunConfig, site: Site, layout: Layout, request: Request) -> 
     if config.privacy.on and not request.noise_multiplier > 0:
         raise ProtocolError(f"the server intends noise of {request.noise_multiplier}. Under privacy it is more than 0.")
     found = grids(config, layout)
-    return Plan(config, site.cohort, found.get(UPDATE), found.get(RELEASE), request.noise_multiplier)
+    update, release, metrics = found.get(UPDATE), found.get(RELEASE), found.get(METRICS)
+    return Plan(config, site.cohort, update, release, metrics, request.noise_multiplier)
 
 
 def _segments(config: RunConfig, request: Request, of: Lengths) -> tuple[Segment, ...]:

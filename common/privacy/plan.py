@@ -63,6 +63,7 @@ class Plan:
         cohort: Id of the split of this site's patients; parts of one split share no patient.
         training: The integer grid of updates where noise comes in shares; None where it is continuous.
         signature: The same of signatures.
+        metrics: The same of metrics.
         noise: Noise multiplier of training; 0 finds the least that keeps the whole plan within the run's epsilon.
 
     Raises:
@@ -75,9 +76,11 @@ class Plan:
         cohort: str,
         training: Grid | None = None,
         signature: Grid | None = None,
+        metrics: Grid | None = None,
         noise: float = 0.0,
     ) -> None:
-        self._config, self._cohort, self._training, self._signature = config, cohort, training, signature
+        self._config, self._cohort = config, cohort
+        self._training, self._signature, self._metrics = training, signature, metrics
         self.noise_multiplier = noise or config.privacy.noise_multiplier or self._calibrated()
 
     def of_training(self, number: int, noise: float | None = None) -> list[Release]:
@@ -101,7 +104,8 @@ class Plan:
             return [self._release(number, "metrics", "val", NonPrivate())]
         found = []
         if number in judged_rounds(config):
-            found.append(self._release(number, "metrics", "val", Gaussian(config.privacy.metrics_noise_multiplier)))
+            event = added(config.privacy, config.privacy.metrics_noise_multiplier, self._metrics)
+            found.append(self._release(number, "metrics", "val", event))
         if number == config.rounds and config.attention.every:
             found.append(self._release(number, "signature", "train", self._signature_event()))
         return found

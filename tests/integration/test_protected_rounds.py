@@ -12,6 +12,7 @@ from common.arrays import is_float
 from common.errors import AggregationError, BudgetExhaustedError, ConfigError, SecureAggregationError
 from common.messages import from_wire, to_wire
 from common.privacy.budget import Budget
+from common.privacy.events import DiscreteGaussian, Skellam
 from common.privacy.ledger import opened
 from server.checkpoint import load_checkpoint
 from simulations.engine import LocalGrid, Training, train
@@ -95,6 +96,18 @@ def test_every_placement_trains_to_the_end(changes, tmp_path):
                 assert 0 < ledger.spend().epsilon <= 40.0
                 purposes = [entry.release.purpose for entry in ledger.entries()]
         assert purposes == ["training", "training", "signature", "training", "signature", "signature"]
+
+
+@pytest.mark.parametrize(("mechanism", "kind"), [("skellam", Skellam), ("discrete-gaussian", DiscreteGaussian)])
+def test_every_share_of_noise_is_priced_as_what_it_is(mechanism, kind, tmp_path):
+    """Metrics too: noise on the integers costs more than the normal noise that it approaches."""
+    changes = {"privacy__mechanism": mechanism, "privacy__metrics_every": 1, "out": str(tmp_path)}
+    train_small(small_config(rounds=1, **{**SHARES, **changes}))
+    with opened(tmp_path / "sites" / "north" / "ledger", Budget(40.0, 1e-5)) as ledger:
+        releases = [entry.release for entry in ledger.entries()]
+    assert [each.purpose for each in releases] == ["training", "metrics", "signature"]
+    events = [event for each in releases for event in each.events]
+    assert [type(getattr(event, "event", event)) for event in events] == [kind] * 3
 
 
 def test_noise_does_not_repeat(tmp_path):
