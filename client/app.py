@@ -46,7 +46,8 @@ def hello(message: Message, context: Context) -> Message:
     if unpack(message.content, HelloRequest).config_digest != config.digest():
         raise ProtocolError("the server and this site read different settings for this run. Start the run anew.")
     check_cohort(config, site)
-    open_counts = not config.privacy.on  # under privacy a count is a release, and nobody needs it
+    # Nobody needs a count: under privacy, or a budget, it is a release, and secure sums hide it.
+    open_counts = not config.pooled and site.budget is None
     body = Hello(
         site=site.name,
         role=site.data.role,

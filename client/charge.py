@@ -40,9 +40,12 @@ def charged(config: RunConfig, site: Site, releases: list[Release], ahead: list[
     noise is then more than any budget allows.
 
     Raises:
-        BudgetExhaustedError: The releases would cost more than the site or the run allows.
+        BudgetExhaustedError: The releases would cost more than the site allows, or than the run where the site has no
+            budget of its own.
         ConfigError: The site has no folder for a ledger.
+        DataError: As `check_cohort`.
     """
+    check_cohort(config, site)
     if not config.privacy.on and site.budget is None:
         yield Charge(None, releases)
         return

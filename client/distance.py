@@ -36,7 +36,7 @@ def tell_distance(config: RunConfig, site: Site, model: AttentionModel, request:
     release = DistanceRelease(prior, clip, privacy.fewest_patients, privacy.distance_noise_multiplier)
     with charged(config, site, Plan(config, site.cohort, noise=1.0).of_distance(), []) as charge:
         data, seed = site.data.train, derive(config.seed, "signature", site.name)
-        means = patient_means(model, data, attention.images_per_patient, len(data), seed).means()
+        means = patient_means(model, data, attention.images_per_patient, len(data), seed, private=True).means()
         distance = release.release(np.array(list(means.values())).reshape(len(means), -1), SecureRandom())
         charge.leave({"distance": np.array([distance])})
     return DistanceReply(site=site.name, distance=distance, noise=release.noise)

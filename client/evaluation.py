@@ -28,17 +28,24 @@ class LossSum:
         self.value += float(loss) * count
 
 
-def predict(models: Sequence[AttentionModel], task: Task, data: Dataset, loss: LossSum | None = None) -> Predictions:
+def predict(
+    models: Sequence[AttentionModel], task: Task, data: Dataset, loss: LossSum | None = None, settle: bool = False
+) -> Predictions:
     """Predict all of `data`; several models are an ensemble whose probabilities are averaged.
 
     Models keep their weights, and their train/eval mode is put back. `loss` adds up the first model's: a mean of
-    probabilities has no logits.
+    probabilities has no logits. `settle` takes one half for a probability that is not finite: under privacy a refusal
+    would tell of the patient on whom the model fails, at no price.
+
+    Raises:
+        ConsiliumError: Predictions are not finite, unless they are settled.
     """
     modes = [model.training for model in models]
     for model in models:
         model.eval()
+    found = _batches(models, task, data, loss)
     try:
-        return task.collect(_batches(models, task, data, loss), data.patients)
+        return task.collect(_settled(found) if settle else found, data.patients)
     finally:
         for model, mode in zip(models, modes, strict=True):
             model.train(mode)
@@ -63,3 +70,8 @@ def _batches(
         if loss is not None:
             loss.add(task.loss(logits[0], batch), len(index))
         yield torch.stack([task.probabilities(one) for one in logits]).mean(0), batch
+
+
+def _settled(found: Iterator[tuple[Tensor, Batch]]) -> Iterator[tuple[Tensor, Batch]]:
+    for probabilities, batch in found:
+        yield torch.where(probabilities.isfinite(), probabilities, 0.5), batch

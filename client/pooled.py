@@ -87,7 +87,7 @@ class Contributor:
         """Judge the global arrays on validation images and give the segments."""
         privacy, found = self.config.privacy, {}
         if metrics:
-            predictions = predict([self.model], self.site.task, self.site.data.val)
+            predictions = predict([self.model], self.site.task, self.site.data.val, settle=privacy.on)
             sums = released_rows(predictions).sum(axis=0)
             if privacy.on and privacy.placement == "site":
                 sums = sums + privacy.metrics_noise_multiplier * self.random.normal(len(sums))
@@ -134,7 +134,7 @@ class Contributor:
         config, data = self.config, self.site.data.train
         most = config.attention.patients if not config.privacy.on else len(data)
         seed = derive(config.seed, "signature", self.site.name)
-        meter = patient_means(self.model, data, config.attention.images_per_patient, most, seed)
+        meter = patient_means(self.model, data, config.attention.images_per_patient, most, seed, config.privacy.on)
         if not config.privacy.on:
             sums = meter.finish()
             return {TOTAL: sums.total, SQUARES: sums.squares, PATIENTS: np.array([sums.patients], np.int64)}
@@ -213,7 +213,8 @@ def plan_of(config: RunConfig, site: Site, layout: Layout, request: Request) -> 
     if config.privacy.on and not request.noise_multiplier > 0:
         raise ProtocolError(f"the server intends noise of {request.noise_multiplier}. Under privacy it is more than 0.")
     found = grids(config, layout)
-    return Plan(config, site.cohort, found.get(UPDATE), found.get(RELEASE), request.noise_multiplier)
+    update, release, metrics = found.get(UPDATE), found.get(RELEASE), found.get(METRICS)
+    return Plan(config, site.cohort, update, release, metrics, request.noise_multiplier)
 
 
 def _segments(config: RunConfig, request: Request, of: Lengths) -> tuple[Segment, ...]:

@@ -106,8 +106,11 @@ def _typed(item: tuple[str, Any]) -> bool:
 
 
 def _check_about(config: RunConfig, terms: Params) -> None:
-    """Refuse a sum of another run, whose settings this site has not read, or for a purpose that there is not."""
-    if terms.run != config.digest():
+    """Refuse a sum of another run, whose settings this site has not read, or for a purpose that there is not.
+
+    Shares of noise are sized for the run's colluders: with more of them, fewer are certain to add theirs.
+    """
+    if terms.run != config.digest() or terms.colluders != config.secure_aggregation.colluders:
         raise _another("the sum is of another run, or of other settings than this site was sent")
     if terms.purpose not in PURPOSES:
         raise _another(f"sums are for {' and '.join(PURPOSES)}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.config import DataSection, RunConfig, Scalar, run_config
+from common.config import DataSection, RunConfig, Scalar, default_values, run_config
 from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import DEVICES, choose_device
@@ -26,6 +26,8 @@ from common.tasks.build import build_task
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 MEMBERS, STORE, SITE_FILE = "members", "store", "site-config"
 LONGEST_FOLDER = 200
+UNIT = ("data.patient", "data.patient-pattern")
+"""Settings that say who a patient is, and so what the unit of privacy is."""
 
 
 class SiteBudget(BaseModel):
@@ -240,11 +242,19 @@ def _qualified(data: Dataset, site: str) -> Dataset:
 def open_hospital_data(config: RunConfig, own: SiteConfig) -> Federation:
     """Open a hospital's data with its own `data.` settings over the run's.
 
+    Who a patient is the hospital says alone: with every image a patient, noise would hide an image and no patient.
+
     Raises:
-        ConfigError: A `data.` setting is unknown or out of range.
+        ConfigError: A `data.` setting is unknown or out of range, or the run says who a patient is.
         DataError: The data are not what they must be, or hold more than one site.
     """
     changes: dict[str, Scalar] = {f"data.{key}": value for key, value in own.data.items()}
+    flat, defaults = config.flat(), default_values()
+    if told := [key for key in UNIT if key not in changes and flat[key] != defaults[key]]:
+        raise ConfigError(
+            f"the run sets {', '.join(told)}, and who a patient is the hospital says alone. Set the same in [data] of "
+            f"the site's TOML if it is right, or leave it out of the run."
+        )
     federation = open_federation(run_config({**config.flat(), **changes, "data.held-out": ""}).data)
     if len(federation.sites) != 1:
         raise DataError(f"the data of {own.name!r} hold {len(federation.sites)} sites. A hospital's data hold one.")
@@ -261,7 +271,8 @@ def _site(config: RunConfig, federation: Federation, data: SiteData, device: str
         task=task,
         device=choose_device(device),
         store=store / folder_name(data.name) if store else None,
-        cohort=f"{federation.data_digest[:16]}-{config.data.seed}",
+        # Who stands where, not what drew it: a cap on images, or another version, divides the same data otherwise.
+        cohort=f"{federation.data_digest[:16]}-{federation.split_digest[:16]}",
         ledger=store / folder_name(data.name) / "ledger" if store else None,
     )
 

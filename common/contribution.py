@@ -108,11 +108,28 @@ def grids(config: RunConfig, layout: Layout) -> dict[str, Grid]:
     if privacy.placement != "distributed" or not privacy.on:
         return {}
     honest = threshold(layout.sites, secure.colluders) - secure.colluders
-    clips = {UPDATE: privacy.clip_norm, RELEASE: sensitivity(privacy.signature_clip), METRICS: 1.0}
+    clips = _clips(config)
     return {
         segment.name: Grid(layout.scale(segment), clips[segment.name], segment.length, honest)
         for segment in layout.segments
     }
+
+
+def reach(config: RunConfig, layout: Layout) -> dict[str, float]:
+    """Give how far one patient moves each noised segment of a sum, in L2: his clip, and √d/s where sites round first.
+
+    Rounded at random to a grid of s to the unit, each of d entries may move by less than one step more.
+    """
+    rounds, clips = config.secure_aggregation.enabled, _clips(config)
+    return {
+        each.name: clips[each.name] + (math.sqrt(each.length) / layout.scale(each) if rounds else 0.0)
+        for each in layout.segments
+    }
+
+
+def _clips(config: RunConfig) -> dict[str, float]:
+    privacy = config.privacy
+    return {UPDATE: privacy.clip_norm, RELEASE: sensitivity(privacy.signature_clip), METRICS: 1.0}
 
 
 def flatten(update: Mapping[str, NDArray[np.floating]]) -> NDArray[np.floating]:

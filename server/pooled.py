@@ -27,6 +27,7 @@ from common.contribution import (
     grids,
     judging_segments,
     lengths,
+    reach,
     training_segments,
     unflatten,
 )
@@ -34,7 +35,7 @@ from common.errors import AggregationError
 from common.messages import EvaluateRequest, PooledReply, TrainRequest
 from common.metrics.released import read_release
 from common.privacy.plan import Plan
-from common.privacy.signature import pooled_prior, sensitivity
+from common.privacy.signature import pooled_prior
 from common.randomness import SecureRandom
 from common.secagg.groups import combine, draw_groups
 from common.secagg.layout import Layout
@@ -127,7 +128,8 @@ class Pooler:
             layouts = {len(group): self._layout(request, len(group)) for group in groups}
             sums = SecureSums(self.config, self.exchange, layouts, groups, subject_of(request))
             opened = sums.run(request, purpose, secrets.randbelow(2**31))
-            return [(self._noised(found, request), alive) for found, alive in opened], sums.failures
+            whole_cohort = self._layout(request, len(sites))
+            return [(self._noised(found, request, whole_cohort), alive) for found, alive in opened], sums.failures
         layout = self._layout(request, len(sites))
         replies, failures = self.exchange.contribute(sites, request)
         clear, refused = _fitting(replies, layout)
@@ -138,19 +140,22 @@ class Pooler:
             segment.name: np.sum([np.asarray(each[segment.name], np.float64) for each in clear.values()], axis=0)
             for segment in layout.segments
         }
-        return [(self._noised(whole, request), tuple(clear))], failures | refused
+        return [(self._noised(whole, request, layout), tuple(clear))], failures | refused
 
-    def _noised(self, whole: dict[str, Floats], request: TrainRequest | EvaluateRequest) -> dict[str, Floats]:
-        """Add the server's own noise where it is the one to add it."""
+    def _noised(
+        self, whole: dict[str, Floats], request: TrainRequest | EvaluateRequest, layout: Layout
+    ) -> dict[str, Floats]:
+        """Add the server's own noise where it is the one to add it, to a sum that was laid out so."""
         privacy = self.config.privacy
         if not privacy.on or privacy.placement != "central":
             return whole
-        deviations = {
-            UPDATE: request.noise_multiplier * privacy.clip_norm,
-            RELEASE: privacy.signature_noise_multiplier * sensitivity(privacy.signature_clip),
+        of = {
+            UPDATE: request.noise_multiplier,
+            RELEASE: privacy.signature_noise_multiplier,
             METRICS: privacy.metrics_noise_multiplier,
         }
-        return {name: sums + deviations[name] * self.random.normal(len(sums)) for name, sums in whole.items()}
+        far = reach(self.config, layout)
+        return {name: sums + of[name] * far[name] * self.random.normal(len(sums)) for name, sums in whole.items()}
 
     def _mean(self, whole: Mapping[str, Floats], alive: tuple[str, ...], request: TrainRequest) -> Floats:
         """Give the mean update of a sum, tested against the bound that every site keeps."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config import RunConfig
+from common.errors import PrivacyError
 from common.privacy.accountant import cost
 from common.privacy.calibration import affordable
 from common.privacy.events import Event
+from common.privacy.ledger import Release, price
 from common.privacy.plan import Plan
 from common.privacy.statement import statement
 
@@ -39,24 +41,27 @@ def plan_run(config: RunConfig, patients: int) -> Planned:
         PrivacyError: What is released with fixed noise costs more than the epsilon.
     """
     noise = Plan(config, "split").noise_multiplier
-    table = [_row(config.replace({"privacy.epsilon": epsilon}), patients) for epsilon in _epsilons(config)]
-    rounds = affordable(lambda number: _events(config, noise, number), config.privacy.epsilon, config.privacy.delta)
-    found = cost(_events(config, noise, config.rounds), config.privacy.delta)
+    rows = [_row(config.replace({"privacy.epsilon": epsilon}), patients) for epsilon in _epsilons(config)]
+    found = price(_releases(config, noise, config.rounds), config.privacy.delta)
     return Planned(
         allowed=config.privacy.epsilon,
         delta=config.privacy.delta,
         rounds=config.rounds,
         noise_multiplier=noise,
         epsilon=found.epsilon,
-        rounds_affordable=rounds,
-        table=table,
+        rounds_affordable=min(_affordable(config, noise, part) for part in _parts(config, noise, config.rounds)),
+        table=[row for row in rows if row],
         curve=_curve(config, noise),
         statement=statement(found.epsilon, found.delta, found.accountant),
     )
 
 
 def _row(config: RunConfig, patients: int) -> dict[str, Any]:
-    noise = Plan(config, "split").noise_multiplier
+    """Give what an epsilon needs; nothing where what has fixed noise costs more."""
+    try:
+        noise = Plan(config, "split").noise_multiplier
+    except PrivacyError:
+        return {}
     expected = config.privacy.sampling_probability * patients
     return {
         "epsilon": config.privacy.epsilon,
@@ -70,16 +75,29 @@ def _curve(config: RunConfig, noise: float) -> list[dict[str, Any]]:
     """Price the run at several lengths with one noise."""
     numbers = sorted({max(1, round(config.rounds * share)) for share in (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)})
     return [
-        {"rounds": number, "epsilon": cost(_events(config, noise, number), config.privacy.delta, 1e-3).epsilon}
+        {"rounds": number, "epsilon": max(cost(each, config.privacy.delta, 1e-3).epsilon for each in parts.values())}
         for number in numbers
+        if (parts := _parts(config, noise, number))
     ]
 
 
-def _events(config: RunConfig, noise: float, rounds: int) -> list[Event]:
-    """Give what training patients pay for so many rounds."""
+def _affordable(config: RunConfig, noise: float, part: str) -> int:
+    """Give the rounds that one part of the split can pay for."""
+    privacy = config.privacy
+    return affordable(lambda number: _parts(config, noise, number).get(part, []), privacy.epsilon, privacy.delta)
+
+
+def _parts(config: RunConfig, noise: float, rounds: int) -> dict[str, list[Event]]:
+    """Give what patients of each part of a split pay for so many rounds: those who train, and those who judge."""
+    parts: dict[str, list[Event]] = {}
+    for release in _releases(config, noise, rounds):
+        parts.setdefault(release.cohort, []).extend(release.events)
+    return parts
+
+
+def _releases(config: RunConfig, noise: float, rounds: int) -> list[Release]:
     plan = Plan(config.replace({"rounds": rounds}), "split", noise=noise)
-    releases = [*plan.of_training(1), *plan.of_judging(1), *plan.ahead(1, judged=True)]
-    return [event for release in releases if release.cohort.endswith("/train") for event in release.events]
+    return [*plan.of_training(1), *plan.of_judging(1), *plan.ahead(1, judged=True)]
 
 
 def _epsilons(config: RunConfig) -> list[float]:

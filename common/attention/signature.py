@@ -142,8 +142,15 @@ class SignatureMeter:
             return
         rows = signatures(self._model, images, self.schema).cpu().numpy()
         for patient, row in zip(map(str, patients), rows, strict=True):
-            self._sums[patient] = self._sums[patient] + row if patient in self._sums else row.copy()
-            self._images[patient] = self._images.get(patient, 0) + 1
+            self._note(patient, row)
+
+    def add_unread(self, patient: str) -> None:
+        """Note an image whose attention cannot be read: its patient's mean is then not finite."""
+        self._note(str(patient), np.full(self.schema.length, np.nan))
+
+    def _note(self, patient: str, row: NDArray[np.float64]) -> None:
+        self._sums[patient] = self._sums[patient] + row if patient in self._sums else row.copy()
+        self._images[patient] = self._images.get(patient, 0) + 1
 
     def finish(self) -> Signature:
         """Give the sums over all patients so far; a patient counts once, however many images."""

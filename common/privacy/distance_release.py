@@ -62,6 +62,8 @@ class DistanceRelease:
     def exact(self, means: Floats) -> float:
         """Give the distance without noise. Shape: means [P, d].
 
+        A patient whose mean is not finite counts as one at the prior: an error would tell of him, at no price.
+
         Raises:
             DataError: Fewer patients than the public bound says.
         """
@@ -70,7 +72,8 @@ class DistanceRelease:
                 f"the site has {len(means)} patients, fewer than the declared {self.fewest}: the noise would not cover "
                 f"them. Declare fewer in `privacy.fewest-patients`, or leave the site out."
             )
-        whitened = (means - self.prior.mean) / np.sqrt(self.prior.variance + RIDGE)
+        known = np.where(np.isfinite(means).all(axis=1, keepdims=True), means, self.prior.mean)
+        whitened = (known - self.prior.mean) / np.sqrt(self.prior.variance + RIDGE)
         norms = np.linalg.norm(whitened, axis=1, keepdims=True)
         own = (whitened * np.minimum(1, self.clip / np.maximum(norms, 1e-300))).mean(axis=0)
         others = self.prior.patients - self.fewest

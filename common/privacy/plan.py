@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from common.config import RunConfig
+from common.errors import PrivacyError
 from common.privacy.calibration import noise_multiplier
 from common.privacy.events import (
     DiscreteGaussian,
@@ -68,7 +69,11 @@ class Plan:
         cohort: Id of the split of this site's patients; parts of one split share no patient.
         training: The integer grid of updates where noise comes in shares; None where it is continuous.
         signature: The same of signatures.
+        metrics: The same of metrics.
         noise: Noise multiplier of training; 0 finds the least that keeps the whole plan within the run's epsilon.
+
+    Raises:
+        PrivacyError: What is released with fixed noise costs more than the run's epsilon.
     """
 
     def __init__(
@@ -77,9 +82,11 @@ class Plan:
         cohort: str,
         training: Grid | None = None,
         signature: Grid | None = None,
+        metrics: Grid | None = None,
         noise: float = 0.0,
     ) -> None:
-        self._config, self._cohort, self._training, self._signature = config, cohort, training, signature
+        self._config, self._cohort = config, cohort
+        self._training, self._signature, self._metrics = training, signature, metrics
         self.noise_multiplier = noise or config.privacy.noise_multiplier or self._calibrated()
 
     def of_training(self, number: int, noise: float | None = None) -> list[Release]:
@@ -103,7 +110,8 @@ class Plan:
             return [self._release(number, "metrics", "val", NonPrivate())]
         found = []
         if number in judged_rounds(config):
-            found.append(self._release(number, "metrics", "val", Gaussian(config.privacy.metrics_noise_multiplier)))
+            event = added(config.privacy, config.privacy.metrics_noise_multiplier, self._metrics)
+            found.append(self._release(number, "metrics", "val", event))
         if number == config.rounds and config.attention.every:
             found.append(self._release(number, "signature", "train", self._signature_event()))
         return found
@@ -138,8 +146,13 @@ class Plan:
             return train
 
         found = noise_multiplier(everything, privacy.epsilon, privacy.delta)
-        while price(list(self._rounds(1, found)), privacy.delta).epsilon > privacy.epsilon:
-            found *= 1.01  # the part of the split that is judged and never trains costs more
+        judged = price(list(self._rounds(1, found)), privacy.delta).epsilon
+        if judged > privacy.epsilon:  # the part that is judged and never trains: no noise of training helps it
+            raise PrivacyError(
+                f"the metrics of {self._config.rounds} rounds cost validation patients epsilon {judged:.3g}, more than "
+                f"the {privacy.epsilon:g} allowed. Set `privacy.metrics-every` or `privacy.metrics-noise-multiplier` "
+                f"higher."
+            )
         return found
 
     def _signature_event(self) -> Event:

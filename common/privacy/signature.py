@@ -30,6 +30,8 @@ def sensitivity(clip: float) -> float:
 def routed(means: Floats, classes: NDArray[np.int64], count: int, reference: Floats, clip: float) -> Floats:
     """Sum the patients' contributions, without noise.
 
+    A patient whose mean is not finite counts as one at the reference: an error would tell of him, at no price.
+
     Args:
         means: Each patient's mean signature.
         classes: Each patient's class, 0 to count − 1.
@@ -40,7 +42,7 @@ def routed(means: Floats, classes: NDArray[np.int64], count: int, reference: Flo
     Shapes: means [P, d], classes [P], reference [d] -> [count · (2d + 1)].
 
     Raises:
-        DataError: Shapes do not fit, a class is unknown, or a mean is not finite.
+        DataError: Shapes do not fit, or a class is unknown.
     """
     if means.ndim != 2 or means.shape[1:] != reference.shape or classes.shape != means.shape[:1]:
         raise DataError(
@@ -49,9 +51,7 @@ def routed(means: Floats, classes: NDArray[np.int64], count: int, reference: Flo
         )
     if classes.size and not 0 <= classes.min() <= classes.max() < count:
         raise DataError(f"a patient has class {classes.max()}; allowed are 0 to {count - 1}. Check `data.classes`.")
-    if not np.isfinite(means).all():
-        raise DataError("a patient's signature is not finite, so that it cannot be clipped. Look at that site's model.")
-    away = means - reference
+    away = np.where(np.isfinite(means).all(axis=1, keepdims=True), means, reference) - reference
     near = away * np.minimum(1.0, clip / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-300))
     rows = np.concatenate([near, near**2 / clip, np.full((len(near), 1), clip)], axis=1)
     total = np.zeros((count, rows.shape[1]))

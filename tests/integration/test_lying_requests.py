@@ -69,9 +69,12 @@ def test_a_site_that_is_asked_something_of_its_own_sends_nothing(lie):
 
 
 @pytest.mark.parametrize(
-    "lie", [{"run": "other"}, {"round": 7}, {"purpose": "judge"}, {"purpose": "again"}, {"round": 1.0}], ids=str
+    "lie",
+    [{"run": "other"}, {"round": 7}, {"purpose": "judge"}, {"purpose": "again"}, {"round": 1.0}, {"colluders": 2}],
+    ids=str,
 )
 def test_a_sum_under_another_name_is_refused_by_all(lie, monkeypatch):
+    # With more colluders than the run's, fewer shares of noise than were priced would be certain.
     # Under another name a round could be summed a second time, over other sites.
     monkeypatch.setattr(server.secure, "Params", lambda **terms: Params(**{**terms, **lie}))
     with pytest.raises(AggregationError, match=r"valley: (another-sum|malformed)"):

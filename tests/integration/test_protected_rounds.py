@@ -1,15 +1,18 @@
 """Rounds under privacy and secure aggregation, over the real apps: the model as in the clear, or a clean refusal."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType
 
 from client.app import app as client_app
 from common.arrays import is_float
 from common.errors import AggregationError, BudgetExhaustedError, ConfigError, SecureAggregationError
+from common.messages import from_wire, to_wire
 from common.privacy.budget import Budget
+from common.privacy.events import DiscreteGaussian, Skellam
 from common.privacy.ledger import opened
 from server.checkpoint import load_checkpoint
 from simulations.engine import LocalGrid, Training, train
@@ -95,6 +98,18 @@ def test_every_placement_trains_to_the_end(changes, tmp_path):
         assert purposes == ["training", "training", "signature", "training", "signature", "signature", "distance"]
         assert all(not record.distances for record in records[:-1])
         assert set(records[-1].distances) == set(SITES)
+
+
+@pytest.mark.parametrize(("mechanism", "kind"), [("skellam", Skellam), ("discrete-gaussian", DiscreteGaussian)])
+def test_every_share_of_noise_is_priced_as_what_it_is(mechanism, kind, tmp_path):
+    """Metrics too: noise on the integers costs more than the normal noise that it approaches."""
+    changes = {"privacy__mechanism": mechanism, "privacy__metrics_every": 1, "out": str(tmp_path)}
+    train_small(small_config(rounds=1, **{**SHARES, **changes}))
+    with opened(tmp_path / "sites" / "north" / "ledger", Budget(40.0, 1e-5)) as ledger:
+        releases = [entry.release for entry in ledger.entries()]
+    assert [each.purpose for each in releases] == ["training", "metrics", "signature"]
+    events = [event for each in releases for event in each.events]
+    assert [type(getattr(event, "event", event)) for event in events] == [kind] * 3
 
 
 def test_noise_does_not_repeat(tmp_path):
@@ -345,3 +360,63 @@ def test_little_noise_is_priced_as_such(tmp_path):
             coordinate(grid, config, lambda record: None)
     finally:
         grid.close()
+
+
+class Failing(LocalGrid):
+    """A server whose arrays make the model fail on every patient; `refused` holds what the sites then say."""
+
+    def __init__(self, config, kind):
+        super().__init__(config, [[site] for site in SITES], 0)
+        self.kind, self.asked, self.refused = kind, 0, []
+
+    def send_and_receive(self, messages, *, timeout=None):
+        sent = [message for message in messages if message.metadata.message_type == self.kind]
+        for message in sent:
+            arrays = {name: from_wire(array) for name, array in message.content.array_records["arrays"].items()}
+            broken = {name: np.full_like(each, np.nan) if is_float(each) else each for name, each in arrays.items()}
+            message.content["arrays"] = ArrayRecord({name: to_wire(each) for name, each in broken.items()})
+        answers = list(super().send_and_receive(messages, timeout=timeout))
+        if sent:
+            self.asked += 1
+            self.refused += [answer.error.reason for answer in answers if answer.has_error()]
+        return answers
+
+
+@pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE])
+@pytest.mark.parametrize("task", ["binary", "segmentation"])
+def test_no_answer_tells_that_a_model_fails_on_a_patient(task, kind, tmp_path):
+    """A refusal costs nothing: a server that chooses the arrays could ask again and again about one patient."""
+    from server.app import coordinate
+
+    changes = {**PRIVATE, "privacy__metrics_every": 1, "task__name": task, "rounds": 1}
+    changes |= {"model__name": "attention-unet"} if task == "segmentation" else {}
+    config = small_config(out=str(tmp_path), **changes)
+    grid = Failing(config, kind)
+    try:
+        with suppress(AggregationError):  # the server finds an update that is not finite
+            coordinate(grid, config, lambda record: None)
+    finally:
+        grid.close()
+    assert grid.asked == 1
+    assert grid.refused == []
+
+
+@pytest.mark.parametrize("changes", [{}, SECURE], ids=["clear", "secure"])
+def test_counts_are_told_only_where_nothing_hides_them(changes):
+    config, seen = small_config(rounds=1, attention__every=0, **changes), []
+
+    class Listening(LocalGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            answers = list(super().send_and_receive(messages, timeout=timeout))
+            seen.extend(dict(answer.content.config_records["body"]) for answer in answers)
+            return answers
+
+    grid = Listening(config, [[site] for site in SITES], 0)
+    try:
+        from server.app import coordinate
+
+        coordinate(grid, config, lambda record: None)
+    finally:
+        grid.close()
+    hellos = [body for body in seen if body["kind"] == "Hello"]
+    assert [body["train_patients"] > 0 for body in hellos] == [not changes] * 3

@@ -7,6 +7,7 @@ import torch
 from client import evaluation
 from client.evaluation import LossSum, metric_sums, predict
 from common.arrays import model_arrays
+from common.errors import ConsiliumError
 from common.metrics import METRICS
 from tests.federations import same_arrays
 
@@ -83,3 +84,15 @@ def test_sums_of_two_halves_add_up_to_the_whole(make_model, make_data, task):
     for name, sums in whole.items():
         np.testing.assert_allclose(sum(metric_sums(task, each)[name] for each in half), sums, rtol=1e-9, atol=1e-12)
         assert sums.dtype == np.float64
+
+
+def test_predictions_that_are_not_finite_are_refused_or_settled(make_model, make_data, task):
+    model, data = make_model(), make_data(8)
+    sound = predict([model], task, data).probabilities
+    with torch.no_grad():
+        model.inner.weight.fill_(torch.inf)  # zero pixels times infinity are NaN
+    with pytest.raises(ConsiliumError, match="not finite"):
+        predict([model], task, data)
+    settled = predict([model], task, data, settle=True).probabilities
+    assert settled.shape == sound.shape
+    assert (settled == 0.5).all()

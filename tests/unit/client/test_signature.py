@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from client import signature
-from client.signature import measure
+from client.signature import add_unread, measure
 from common.arrays import model_arrays
 from common.attention.schema import schema_of
-from common.attention.signature import choose_images, signatures
+from common.attention.signature import SignatureMeter, choose_images, signatures
 from common.config import load_run_config
 from tests.federations import same_arrays
 
@@ -75,3 +75,15 @@ def test_a_model_without_attention_has_none(make_model, make_data, attention):
     model = make_model()
     model.attention_sites = ()
     assert measure(model, make_data(), attention(), seed=3)[0] is None
+
+
+def test_an_image_that_cannot_be_read_spoils_its_own_patient_only(make_model, make_data):
+    model, data = make_model(), make_data(6)
+    images = data.batch(np.arange(6), torch.device("cpu")).images
+    whole, some = SignatureMeter(model), SignatureMeter(model)
+    add_unread(whole, images, data.patients)
+    images[3] = torch.nan
+    add_unread(some, images, data.patients)
+    assert not np.isfinite(some.means()["p1"]).any()
+    for patient in ("p0", "p2"):
+        np.testing.assert_allclose(some.means()[patient], whole.means()[patient], rtol=1e-6)

@@ -224,6 +224,30 @@ def test_an_unknown_data_setting_of_a_hospital_is_refused_with_the_nearest(tmp_p
         open_site(small_config(), {SITE_FILE: str(path)})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"data__patient": ""}, {"data__patient": "labels"}, {"data__patient_pattern": "(p.)"}]
+)
+def test_a_run_cannot_say_who_a_patient_is(tmp_path, changes):
+    # With `data.patient` empty every image would be a patient of its own, and the noise would hide images.
+    write_tiny(tmp_path)
+    path = write_toml(tmp_path)
+    with pytest.raises(ConfigError, match="the hospital says alone"):
+        open_site(small_config(**changes), {SITE_FILE: str(path)})
+    path.write_text(path.read_text() + 'patient = "patient"\npatient-pattern = "(.*)"\n')
+    assert open_site(small_config(**changes), {SITE_FILE: str(path)}).patients <= 12
+
+
+def test_another_division_of_the_same_data_is_another_cohort(tmp_path):
+    """Parts of one division share no patient; under a cap a training patient can become one of validation."""
+    write_tiny(tmp_path)
+    toml = {SITE_FILE: str(write_toml(tmp_path))}
+    whole, again = open_site(small_config(), toml), open_site(small_config(seed=9), toml)
+    capped = open_site(small_config(data__max_images_per_site=12), toml)
+    seeded = open_site(small_config(data__seed=8), toml)
+    assert whole.cohort == again.cohort
+    assert len({whole.cohort, capped.cohort, seeded.cohort}) == 3
+
+
 NAMES = ["a", "A b", "a/b", "../..", "Zürich", "%", "a%20b", "\x02f", "/", "x" * 300, "x" * 301, ".", "a + b"]
 
 

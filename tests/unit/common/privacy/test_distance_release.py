@@ -46,6 +46,14 @@ def test_noise_is_as_said():
     assert abs(np.mean(drawn)) < 5 * one.noise / 4000**0.5
 
 
+def test_a_patient_who_cannot_be_measured_counts_as_one_at_the_prior():
+    means = np.full((12, D), 0.1)
+    means[3, 1] = np.nan
+    at_the_prior = means.copy()
+    at_the_prior[3] = 0.0
+    assert release().exact(means) == release().exact(at_the_prior)
+
+
 def test_too_few_patients_are_refused():
     with pytest.raises(DataError, match="Declare fewer"):
         release().exact(np.zeros((9, D)))
