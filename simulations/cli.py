@@ -157,6 +157,30 @@ def drop(
 
 @study.command()
 @answering
+def corruptions(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    modality: Annotated[str, typer.Option(help="mri, ct, xray, ultrasound, dermoscopy, fundus or microscopy.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/corruptions.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what acquisition would do to the federated model: every corruption of a modality in five severities.
+
+    For each the loss of the primary metric, the share of what lies above chance that is kept, how far attention stayed
+    where it was, and the images where attention moved and the answer did not, or the reverse. Writes rows.csv,
+    summary.csv and robustness.png.
+
+    Example: `consilium study corruptions runs/RUN --modality ct`
+    """
+    from simulations.robustness import study_corruptions
+    from simulations.robustness_pages import show_robustness
+
+    with _stepping(as_json) as step:
+        found = study_corruptions(run, modality, step)
+    show_robustness(found, out or run / "corruptions", as_json)
+
+
+@study.command()
+@answering
 def compare(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     baseline: Annotated[Path, typer.Argument(help="Folder of another, on the same data with the same seeds.")],
