@@ -28,7 +28,7 @@ def show_robustness(found: Robustness, out: Path, as_json: bool) -> None:
     )
     table = Table(title=title, box=None)
     for name in ("corruption", "drop", "kept", "attention", "top cells", "flipped", "moved alone", "flipped alone"):
-        table.add_column(name, justify="left" if name == "corruption" else "right")
+        table.add_column(name, justify="left" if name == "corruption" else "right", no_wrap=name == "corruption")
     still = next(row for row in found.rows if row["corruption"] == FLOOR)
     for row in [*found.summary, {**still, "relative_robustness": math.nan}]:
         table.add_row(row["corruption"], *(_number(row[name]) for name in COLUMNS))

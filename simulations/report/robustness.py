@@ -28,6 +28,8 @@ def draw_robustness(found: Robustness) -> Figure:
         axis.set_xticks(range(6))
     for axis in panels[count:]:
         axis.set_visible(False)
+    for axis in panels[max(0, count - COLUMNS) : count]:
+        axis.tick_params(labelbottom=True)  # also where the panel below is empty
     figure.suptitle(
         f"{words.title(found.metric)} (line) and attention that stayed, AS_JS (dashed), over severity; 0 is clean",
         fontsize=9,
