@@ -45,6 +45,7 @@ class Release:
     purpose: str
     cohort: str
     events: tuple[Event, ...]
+    placement: str = "site"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,7 @@ def _entry(body: dict[str, Any]) -> Entry:
             purpose=body["purpose"],
             cohort=body["cohort"],
             events=tuple(from_json(event) for event in body["events"]),
+            placement=body.get("placement", "site"),
         )
         return Entry(at=body["at"], release=release, size=body["size"], digest=body["digest"], clock=body["clock"])
     except (KeyError, TypeError):

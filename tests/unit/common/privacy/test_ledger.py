@@ -285,7 +285,16 @@ def test_no_release_is_priced_at_nothing():
 def test_lines_hold_no_more_than_they_should(tmp_path):
     pay(tmp_path, release(1))
     body = json.loads((tmp_path / NAME).read_text().splitlines()[-1])["body"]
-    assert sorted(body) == ["at", "clock", "cohort", "digest", "events", "purpose", "round", "run", "size", "what"]
+    named = ["at", "clock", "cohort", "digest", "events", "placement", "purpose", "round", "run", "size", "what"]
+    assert sorted(body) == named
+
+
+def test_lines_that_do_not_say_who_adds_the_noise_are_read(tmp_path):
+    pay(tmp_path, release(1))
+    with opened(tmp_path, BUDGET) as ledger:
+        body = {name: value for name, value in ledger._bodies[-1].items() if name != "placement"}
+        ledger._write(body)
+        assert [entry.release for entry in ledger.entries()] == [release(1)] * 2
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-5), (101, 1e-5), (math.nan, 1e-5), (1, 0), (1, 0.01)])
