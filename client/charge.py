@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from client.site import Site
 from common.arrays import Arrays
 from common.config import RunConfig
-from common.errors import BudgetExhaustedError, ConfigError, DataError
+from common.errors import BudgetExhaustedError, ConfigError, DataError, PrivacyError
 from common.privacy.budget import Budget
 from common.privacy.ledger import Ledger, Release, opened
 
@@ -44,6 +44,7 @@ def charged(config: RunConfig, site: Site, releases: list[Release], ahead: list[
             budget of its own.
         ConfigError: The site has no folder for a ledger.
         DataError: As `check_cohort`.
+        PrivacyError: The run leaves the noise to the server, whom the site's budget does not trust.
     """
     check_cohort(config, site)
     if not config.privacy.on and site.budget is None:
@@ -51,6 +52,11 @@ def charged(config: RunConfig, site: Site, releases: list[Release], ahead: list[
         return
     budget = site.budget or Budget(config.privacy.epsilon, config.privacy.delta)
     budget.check_patients(site.patients)
+    if site.budget and config.privacy.placement == "central" and not site.budget.trusts_server:
+        raise PrivacyError(
+            "'privacy.placement' is 'central', so that what leaves has no noise yet, and the site has a [budget]. "
+            "Set `trusts-server` there if the server may see it, or let the run place the noise at the site."
+        )
     if config.privacy.on and config.privacy.delta > budget.delta:
         raise BudgetExhaustedError(
             f"the run's delta is {config.privacy.delta:g} and the site allows {budget.delta:g}. Lower `privacy.delta`."

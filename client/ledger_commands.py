@@ -20,6 +20,7 @@ def show(site: Site, as_json: Json = False) -> None:
     """List every release with what all up to it cost, and say in plain language what that means."""
     from client.ledger_pages import LOOKED, rows_of, summary, where
     from common.privacy.ledger import opened
+    from common.privacy.statement import upwards
 
     folder, budget = where(site)
     with opened(folder, budget or LOOKED) as ledger:
@@ -30,8 +31,8 @@ def show(site: Site, as_json: Json = False) -> None:
     typer.echo(f"{'when (UTC)':<20} {'run':<10} {'round':>5}  {'what':<10} {'bytes':>10} {'epsilon so far':>14}")
     for row in rows:
         line = f"{row['at'][:19]:<20} {row['run'][:8]:<10} {row['round']:>5}  {row['purpose']:<10} {row['bytes']:>10,}"
-        typer.echo(f"{line} {row['epsilon']:>14.4g}")
-    typer.echo(f"\n{body['statement']}")
+        typer.echo(f"{line} {upwards(row['epsilon'], 4):>14}")
+    typer.echo("\n" + "\n".join([body["statement"], *body["caveats"]]))
     if budget:
         typer.echo(f"The site allows epsilon {budget.epsilon:g} in all.")
 
@@ -50,7 +51,7 @@ def verify(site: Site, as_json: Json = False) -> None:
         typer.echo(json.dumps({**body, "whole": True}))
         return
     typer.echo(f"whole: {body['releases_made']} releases, chain and head agree, head {body['head'][:16]}.")
-    typer.echo(body["statement"])
+    typer.echo("\n".join([body["statement"], *body["caveats"]]))
 
 
 @commands.command()

@@ -11,6 +11,15 @@ from common.privacy.statement import NEIGHBOURS, statement
 
 LOOKED = Budget(100.0, 1e-5)
 """Delta at which a ledger is priced whose site has no budget."""
+NOTHING = "Nothing about any patient has left this site."
+CAVEATS = {
+    "central": "{} of {} releases left without noise, which the server added: against the server, and against whoever "
+    "reads what reaches it, the figure says nothing of them.",
+    "distributed": "{} of {} releases carry a share of the noise: the figure holds as long as secure aggregation does.",
+}
+UNRECORDED = (
+    "No [budget] is known here: without one a run without noise is not refused, and does not stand in this ledger."
+)
 
 
 def where(path: Path) -> tuple[Path, Budget | None]:
@@ -25,7 +34,7 @@ def where(path: Path) -> tuple[Path, Budget | None]:
             raise ConfigError(f"{path} holds no ledger.jsonl. Give the site's TOML, or the folder of its ledger.")
         return found, None
     own = read_site_config(path)
-    return own.state / "ledger", Budget(own.budget.epsilon, own.budget.delta) if own.budget else None
+    return own.state / "ledger", own.budget.allows if own.budget else None
 
 
 def rows_of(entries: list[Entry], delta: float) -> list[dict[str, Any]]:
@@ -39,6 +48,7 @@ def rows_of(entries: list[Entry], delta: float) -> list[dict[str, Any]]:
             "round": entry.release.round,
             "purpose": entry.release.purpose,
             "cohort": entry.release.cohort,
+            "placement": entry.release.placement,
             "bytes": entry.size,
             "sha256": entry.digest,
             "epsilon": price(releases[: number + 1], delta).epsilon,
@@ -50,6 +60,8 @@ def rows_of(entries: list[Entry], delta: float) -> list[dict[str, Any]]:
 def summary(ledger: Ledger, budget: Budget | None) -> dict[str, Any]:
     """Say what the whole ledger costs."""
     spend = ledger.spend()
+    left = [entry.release.placement for entry in ledger.entries()]
+    caveats = [text.format(left.count(where), len(left)) for where, text in CAVEATS.items() if where in left]
     return {
         "epsilon": spend.epsilon,
         "delta": spend.delta,
@@ -57,7 +69,8 @@ def summary(ledger: Ledger, budget: Budget | None) -> dict[str, Any]:
         "allowed": budget.epsilon if budget else None,
         "releases_made": spend.releases,
         "head": ledger.head,
-        "statement": statement(spend.epsilon, spend.delta, spend.accountant),
+        "statement": statement(spend.epsilon, spend.delta, spend.accountant) if left else NOTHING,
+        "caveats": caveats if budget else [*caveats, UNRECORDED],
     }
 
 
@@ -69,7 +82,8 @@ def nist(entries: list[Entry]) -> dict[str, Any]:
         "neighbouring_relation": NEIGHBOURS,
         "composition": "all releases together, over runs and studies; parts of one split share no patient",
         "mechanisms": kinds,
-        "trust_model": "the site adds the noise, or a share that a secure sum makes whole; see each run's settings",
+        "trust_model": "who adds the noise stands with each release: the site; distributed, shares that a secure sum "
+        "makes whole; central, the server, who must be trusted",
         "floating_point": "noise of steps is of doubles from AES-256; shares of noise are integers",
         "data_collection": "images never leave the site; no count, loss or metric leaves without an event here",
     }

@@ -33,10 +33,18 @@ UNIT = ("data.patient", "data.patient-pattern")
 class SiteBudget(BaseModel):
     """The most that everything which leaves the site may cost one patient."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=lambda name: name.replace("_", "-"), populate_by_name=True
+    )
 
     epsilon: float = Field(gt=0, le=100, description="over all runs and studies of these patients")
     delta: float = Field(gt=0, le=1e-3, description="below 1 / patients")
+    trusts_server: bool = Field(default=False, description="a run may leave the noise to the server, who then sees all")
+
+    @property
+    def allows(self) -> Budget:
+        """The budget that releases are held against."""
+        return Budget(self.epsilon, self.delta, self.trusts_server)
 
 
 class SiteKeys(BaseModel):
@@ -118,7 +126,7 @@ def open_site(config: RunConfig, node: Mapping[str, Any]) -> Site:
         return replace(
             site,
             ledger=own.state / "ledger",  # one for all runs: the same patients pay for all
-            budget=Budget(own.budget.epsilon, own.budget.delta) if own.budget else None,
+            budget=own.budget.allows if own.budget else None,
             identity=_keys(config, own),
             insists=own.secure.policy if own.secure else SitePolicy(),
         )

@@ -28,9 +28,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._cut_torn_tail()
-        self._head = START
-        for head, _ in self._links():
-            self._head = head
+        self._heads = [START, *(head for head, _ in self._links())]
 
     def append(self, body: dict[str, Any]) -> None:
         """Write one record; it is on disk when this returns, or the file is as it was before.
@@ -40,7 +38,7 @@ class Journal:
             ValueError: The record holds NaN or infinity, which are no JSON.
         """
         text = json.dumps(body, sort_keys=True, allow_nan=False)
-        head = _link(self._head, text)
+        head = _link(self.head, text)
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,12 +49,16 @@ class Journal:
             with suppress(OSError):  # else the next record would continue a torn line
                 os.truncate(self.path, size)
             raise self._unwritable(error) from None
-        self._head = head
+        self._heads.append(head)
 
     @property
     def head(self) -> str:
         """Hash of the last record, which stands for all of them."""
-        return self._head
+        return self._heads[-1]
+
+    def head_of(self, records: int) -> str | None:
+        """Hash that stands for the first `records` records; None where there are fewer."""
+        return self._heads[records] if 0 <= records < len(self._heads) else None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Read all records from the first, checking the chain."""

@@ -12,12 +12,15 @@ LARGEST_EPSILON = 100.0
 class Budget:
     """The most (epsilon, delta) that all releases together may cost one patient of the site.
 
+    `trusts_server` lets a run leave the noise to the server, against whom these figures then say nothing.
+
     Raises:
         ConfigError: Epsilon is not within 0 and 100, or delta not within 0 and 1/1000.
     """
 
     epsilon: float
     delta: float
+    trusts_server: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= LARGEST_EPSILON or not 0 < self.delta <= 1e-3:

@@ -45,6 +45,7 @@ class Release:
     purpose: str
     cohort: str
     events: tuple[Event, ...]
+    placement: str = "site"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +149,8 @@ class Ledger:
             known, digest = int(head["lines"]), str(head["hash"])
         except (OSError, ValueError, KeyError, TypeError):
             raise LedgerError(f"{path} cannot be read. Put back the one of the last backup together with it.") from None
-        # A crash between the two writes leaves the head one line behind; it is never ahead.
-        if known > lines or lines > known + 1 or (known == lines and digest != self.head):
+        # The head may be behind, for a crash or a full disk kept it from being written; what it knows must still stand.
+        if self._journal.head_of(known) != digest or (not path.exists() and lines > 1):
             raise LedgerError(
                 f"{self.folder / NAME} has {lines} lines and its head knows {known}: it was cut, or an older copy was "
                 f"put back. Restore the newest copy of both files; nothing is released until then."
@@ -216,6 +217,7 @@ def _entry(body: dict[str, Any]) -> Entry:
             purpose=body["purpose"],
             cohort=body["cohort"],
             events=tuple(from_json(event) for event in body["events"]),
+            placement=body.get("placement", "site"),
         )
         return Entry(at=body["at"], release=release, size=body["size"], digest=body["digest"], clock=body["clock"])
     except (KeyError, TypeError):

@@ -160,5 +160,10 @@ class Plan:
 
     def _release(self, number: int, purpose: str, part: str, event: Event) -> Release:
         return Release(
-            run=self._config.digest(), round=number, purpose=purpose, cohort=f"{self._cohort}/{part}", events=(event,)
+            run=self._config.digest(),
+            round=number,
+            purpose=purpose,
+            cohort=f"{self._cohort}/{part}",
+            events=(event,),
+            placement=self._config.privacy.placement,
         )

@@ -3,12 +3,14 @@
 import json
 
 import pytest
-from flwr.app import ConfigRecord, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 import server.secure
+from client.app import app as client_app
 from client.secure import policy_of, read_terms
 from client.site import SiteConfig, open_site
 from common.errors import AggregationError, SecureAggregationError
+from common.messages import Hello, HelloRequest, pack, unpack
 from common.secagg.identity import Identity, Roster
 from common.secagg.params import Params
 from server.app import coordinate
@@ -154,3 +156,19 @@ def test_a_hospital_insists_on_more_than_the_run_says_and_never_on_less(tmp_path
         with pytest.raises(SecureAggregationError):
             policy.check("s0", params(sites, **{**strict, name: looser}), "layout", "model")
     assert open_site is not None
+
+
+@pytest.mark.parametrize("budget", ["", "[budget]\nepsilon = 3.0\ndelta = 0.00001\n"])
+def test_a_hospital_with_a_budget_tells_no_counts_to_a_run_that_promises_nothing(budget, tmp_path):
+    path = hospital(tmp_path)
+    path.write_text(path.read_text() + f'\npartition = "quantity"\npartition-sites = 1\n{budget}')
+    config = small_config()
+    grid = LocalGrid(config, [("north",)], 0)
+    try:
+        context = grid._contexts[2]
+        context.node_config = {"site-config": str(path)}
+        asked = Message(pack(HelloRequest(config_digest=config.digest())), dst_node_id=2, message_type="query")
+        told = unpack(client_app(asked, context).content, Hello)
+    finally:
+        grid.close()
+    assert (told.train_patients, told.train_images) == (0, 0) if budget else told.train_patients > 0

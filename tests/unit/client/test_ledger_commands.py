@@ -1,11 +1,14 @@
 """`consilium-site ledger`: what it prints, and that damage ends it with exit code 5 and the line."""
 
 import json
+import math
+import re
 
 import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.ledger_pages import summary
 from common.privacy.budget import Budget
 from common.privacy.events import Gaussian
 from common.privacy.ledger import NAME, Release, opened
@@ -80,4 +83,55 @@ def test_the_statement_in_odds():
     assert largest_true_positive_rate(0.0, 0.0, 0.05) == pytest.approx(0.05)
     assert "13.6%" in statement(1.0, 1e-9, "pld")
     assert "no bound" in statement(float("inf"), 1e-5, "pld")
-    assert "Nothing" in statement(0.0, 1e-5, "pld")
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 2.994, 2.9999, 7.001, 0.0123456, 101.2, 4.0])
+def test_what_is_shown_is_never_less_than_what_it_is(epsilon):
+    shown = statement(epsilon, 1e-5, "pld")
+    told, times = (float(re.search(pattern, shown)[1]) for pattern in (r"Epsilon (\S+) at", r"at most (\S+) times"))
+    assert epsilon <= told <= epsilon * 1.01
+    assert math.exp(epsilon) <= times <= math.exp(epsilon) * 1.01
+    share = float(re.search(r"finds at most ([\d.]+)%", shown)[1]) / 100
+    assert largest_true_positive_rate(epsilon, 1e-5, 0.05) <= share + 1e-12
+
+
+def test_a_cost_beyond_all_doubles_can_be_said():
+    assert "inf times" in statement(800.0, 1e-5, "pld")
+
+
+def written(folder, *events, placement="site", budget=BUDGET):
+    releases = [
+        Release(run="r" * 64, round=1, purpose="training", cohort="s/train", events=(event,), placement=placement)
+        for event in events
+    ]
+    with opened(folder, budget) as ledger:
+        ledger.authorise(releases)
+        for each in releases:
+            ledger.record(each, 1, "")
+
+
+def test_much_noise_is_not_nothing(tmp_path):
+    # At delta 1e-5 noise of 100,000 sensitivities costs an epsilon of exactly 0; something left all the same.
+    written(tmp_path / "none")
+    assert "Nothing about any patient has left" not in _shown(tmp_path / "much", Gaussian(1e5))
+    with opened(tmp_path / "none", BUDGET) as ledger:
+        assert summary(ledger, BUDGET)["statement"].startswith("Nothing about any patient has left")
+
+
+def _shown(folder, *events, **how):
+    written(folder, *events, **how)
+    return call("show", folder).output
+
+
+def test_the_figure_comes_with_what_it_rests_on(tmp_path):
+    assert "1 of 1 releases left without noise, which the server added" in _shown(
+        tmp_path / "c", Gaussian(4.0), placement="central"
+    )
+    assert "as long as secure aggregation does" in _shown(tmp_path / "d", Gaussian(4.0), placement="distributed")
+    alone = _shown(tmp_path / "s", Gaussian(4.0))
+    assert "of 1 releases" not in alone
+    assert "No [budget] is known here" in alone
+
+
+def test_a_budget_needs_no_caveat(site):
+    assert json.loads(call("show", site, "--json").output)["caveats"] == []

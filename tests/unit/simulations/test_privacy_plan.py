@@ -11,6 +11,7 @@ from common.errors import PrivacyError
 from common.privacy.accountant import cost
 from common.privacy.calibration import gaussian_delta
 from common.privacy.events import Gaussian, PoissonSampled, Repeated
+from common.privacy.statement import upwards
 from simulations.cli import app
 from simulations.privacy_plan import plan_run
 
@@ -57,7 +58,7 @@ def test_patients_who_only_judge_count_when_they_pay_more():
     found = plan_run(load_run_config({**METRICS, "privacy.noise-multiplier": 4.0}), patients=200)
     exact = cost([Repeated(Gaussian(3.0), 5)], 1e-5).epsilon
     assert found.epsilon == pytest.approx(exact)
-    assert found.statement.startswith(f"Epsilon {exact:.3g}")
+    assert found.statement.startswith(f"Epsilon {upwards(exact)} ")
     assert gaussian_delta(exact, math.sqrt(5) / 3) == pytest.approx(1e-5, rel=1e-3)
     releases = found.rounds_affordable // 2
     assert gaussian_delta(4.0, math.sqrt(releases) / 3) <= 1e-5 < gaussian_delta(4.0, math.sqrt(releases + 1) / 3)

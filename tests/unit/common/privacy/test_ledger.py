@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from common.errors import BudgetExhaustedError, ConfigError, LedgerError
+from common.errors import BudgetExhaustedError, ConfigError, LedgerError, RunFolderError
 from common.privacy import ledger as module
 from common.privacy.accountant import cost
 from common.privacy.budget import Budget
@@ -165,6 +165,48 @@ def test_another_ledger_of_equal_length_is_found(tmp_path):
         pass
 
 
+def test_a_head_that_could_not_be_written_twice_is_no_damage(tmp_path, monkeypatch):
+    """A nearly full disk takes a short line and no new file: nothing left the site, and nothing was lost."""
+    pay(tmp_path, release(1))
+
+    def full(*_):
+        raise RunFolderError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomic", full)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="cannot be charged is not made"):
+                pay(tmp_path, release(2))
+    pay(tmp_path, release(3))
+    with opened(tmp_path, BUDGET) as ledger:
+        assert [entry.release.round for entry in ledger.entries()] == [1, 3]
+
+
+def test_a_longer_ledger_that_does_not_continue_its_head_is_found(tmp_path):
+    pay(tmp_path / "a", release(1))
+    pay(tmp_path / "b", release(1, [Gaussian(50.0)]))
+    with opened(tmp_path / "b", BUDGET) as ledger:
+        ledger.authorise([release(2)])
+    (tmp_path / "a" / NAME).write_bytes((tmp_path / "b" / NAME).read_bytes())
+    with pytest.raises(LedgerError, match="its head knows 2"), opened(tmp_path / "a", BUDGET):
+        pass
+
+
+@pytest.mark.parametrize("lines", [-1, 5])
+def test_a_head_that_knows_no_line_is_refused(tmp_path, lines):
+    pay(tmp_path, release(1))
+    (tmp_path / HEAD).write_text(json.dumps({"lines": lines, "hash": ""}))
+    with pytest.raises(LedgerError, match=f"its head knows {lines}"), opened(tmp_path, BUDGET):
+        pass
+
+
+def test_a_removed_head_is_found(tmp_path):
+    pay(tmp_path, release(1))
+    (tmp_path / HEAD).unlink()
+    with pytest.raises(LedgerError, match="its head knows 0"), opened(tmp_path, BUDGET):
+        pass
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"lines": "x", "hash": ""}'])
 def test_a_damaged_head_is_refused(tmp_path, text):
     pay(tmp_path, release(1))
@@ -243,7 +285,16 @@ def test_no_release_is_priced_at_nothing():
 def test_lines_hold_no_more_than_they_should(tmp_path):
     pay(tmp_path, release(1))
     body = json.loads((tmp_path / NAME).read_text().splitlines()[-1])["body"]
-    assert sorted(body) == ["at", "clock", "cohort", "digest", "events", "purpose", "round", "run", "size", "what"]
+    named = ["at", "clock", "cohort", "digest", "events", "placement", "purpose", "round", "run", "size", "what"]
+    assert sorted(body) == named
+
+
+def test_lines_that_do_not_say_who_adds_the_noise_are_read(tmp_path):
+    pay(tmp_path, release(1))
+    with opened(tmp_path, BUDGET) as ledger:
+        body = {name: value for name, value in ledger._bodies[-1].items() if name != "placement"}
+        ledger._write(body)
+        assert [entry.release for entry in ledger.entries()] == [release(1)] * 2
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-5), (101, 1e-5), (math.nan, 1e-5), (1, 0), (1, 0.01)])
