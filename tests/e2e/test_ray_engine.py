@@ -150,4 +150,4 @@ def test_privacy_and_secure_sums_on_ray_keep_a_ledger(tmp_path: Path) -> None:
     for site in ("site-0", "site-3"):
         with opened(tmp_path / "ray" / "sites" / site / "ledger", Budget(20.0, 1e-5)) as ledger:
             assert 0 < ledger.spend().epsilon <= 20.0
-            assert len(ledger.entries()) == 6
+            assert len(ledger.entries()) == 7

@@ -12,7 +12,7 @@ from common.arrays import is_float
 from common.errors import AggregationError, BudgetExhaustedError, ConfigError, SecureAggregationError
 from common.messages import from_wire, to_wire
 from common.privacy.budget import Budget
-from common.privacy.events import DiscreteGaussian, Skellam
+from common.privacy.events import DiscreteGaussian, Laplace, Skellam
 from common.privacy.ledger import opened
 from server.checkpoint import load_checkpoint
 from simulations.engine import LocalGrid, Training, train
@@ -107,9 +107,9 @@ def test_every_share_of_noise_is_priced_as_what_it_is(mechanism, kind, tmp_path)
     train_small(small_config(rounds=1, **{**SHARES, **changes}))
     with opened(tmp_path / "sites" / "north" / "ledger", Budget(40.0, 1e-5)) as ledger:
         releases = [entry.release for entry in ledger.entries()]
-    assert [each.purpose for each in releases] == ["training", "metrics", "signature"]
+    assert [each.purpose for each in releases] == ["training", "metrics", "signature", "distance"]
     events = [event for each in releases for event in each.events]
-    assert [type(getattr(event, "event", event)) for event in events] == [kind] * 3
+    assert [type(getattr(event, "event", event)) for event in events] == [kind, kind, kind, Laplace]
 
 
 def test_noise_does_not_repeat(tmp_path):
