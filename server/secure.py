@@ -93,7 +93,7 @@ class SecureSums:
             site: {"sealed": pack_bytes(each), "terms": terms_of(of[site].params)} for site, each in found.items()
         }
         replies, failures = self.exchange.contribute(sorted(found), request, extras)
-        self.failures |= failures
+        self._failed(failures)
         for site, reply in replies.items():
             of[site].take_masked(site, reply.segments.get("masked", np.zeros(0, np.uint32)), reply.proof)
 
@@ -109,12 +109,16 @@ class SecureSums:
     def _stage(self, stage: str, contents: Mapping[str, bytes], of: Sessions) -> None:
         terms = {site: terms_of(of[site].params) for site in contents}
         replies, failures = self.exchange.sum_stage(contents, stage, terms)
-        self.failures |= failures
+        self._failed(failures)
         for site, reply in replies.items():
             try:
                 TAKE[stage](of[site], site, reply)
             except SecureAggregationError as error:
-                self.failures[site] = error.refusal
+                self._failed({site: error.refusal})
+
+    def _failed(self, codes: Mapping[str, str]) -> None:
+        """Note failures. A site's first one stands: one that gave no vote must refuse to unmask as well."""
+        self.failures = {**codes, **self.failures}
 
     def _open(self, session: ServerSession) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]] | None:
         found = self._enough(session.open)

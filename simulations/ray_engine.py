@@ -26,15 +26,20 @@ from server.app import coordinate
 from server.checkpoint import Checkpoint
 from server.rounds import Observer, StopFlag
 from simulations.engine import Training, node_config
-from simulations.workers import default_workers
+from simulations.workers import TRIES, default_workers
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "RAY_worker_niceness": "0",  # Ray's own 15 starves its workers on a shared machine
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's next default; keeps it from warning
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Where it may try again, Ray prints each failure on stdout, the ordinary end of its own actors among them.
+    "RAY_enable_output_error_log_if_still_retry": "0",
     "FLWR_TELEMETRY_ENABLED": "0",
 }
+# Flower gives a dead actor to the next site, and the next: without this, one killed process loses them all.
+# As in-process: a killed worker is replaced, and its request tried once more.
+REVIVED = {"max_restarts": -1, "max_task_retries": TRIES - 1}
 
 
 class RaySite:
@@ -98,12 +103,12 @@ def train_on_ray(
 
 
 def _backend(training: Training, workers: int | None) -> dict[str, Any]:
-    """One core for each actor, and one GPU where the run computes on GPUs."""
+    """One core for each actor, and one GPU where the run computes on GPUs; what Flower passes on to Ray as it is."""
     on_gpu = choose_device(training.config.train.device).type == "cuda"
     start: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
     if not os.environ.get("RAY_ADDRESS"):
         start["num_cpus"] = max(1, min(default_workers() if workers is None else workers, len(training.groups)))
-    return {"init_args": start, "client_resources": {"num_cpus": 1, "num_gpus": float(on_gpu)}}
+    return {"init_args": start, "client_resources": {"num_cpus": 1, "num_gpus": float(on_gpu), **REVIVED}}
 
 
 @contextmanager

@@ -121,11 +121,11 @@ def test_noise_does_not_repeat(tmp_path):
 
 
 class Losing(LocalGrid):
-    """Loses one site's answer at one stage, and leaves it out of every later one."""
+    """Loses one site's answer at one stage, and at every later one unless it comes back."""
 
-    def __init__(self, config, stage, site):
+    def __init__(self, config, stage, site, back=False):
         super().__init__(config, [[each] for each in FOUR], 0)
-        self.stage, self.node, self.gone = stage, 2 + FOUR.index(site), False
+        self.stage, self.node, self.gone, self.back = stage, 2 + FOUR.index(site), False, back
 
     def send_and_receive(self, messages, *, timeout=None):
         sent = list(messages)
@@ -133,7 +133,7 @@ class Losing(LocalGrid):
         now = body.get("stage") or {MessageType.TRAIN: "mask", MessageType.EVALUATE: "judge"}.get(
             sent[0].metadata.message_type
         )
-        self.gone = self.gone or now == self.stage
+        self.gone = now == self.stage or (self.gone and not self.back)
         here = [message for message in sent if not (self.gone and message.metadata.dst_node_id == self.node)]
         lost = [message for message in sent if message not in here]
         answers = list(super().send_and_receive(here, timeout=timeout))
@@ -157,6 +157,25 @@ def test_a_site_that_drops_out_at_any_stage(stage, private, tmp_path, monkeypatc
     if private:
         assert np.isfinite(flat(end.arrays)).all()
         return
+    arrived = FOUR if stage in ("vote", "unmask") else tuple(site for site in FOUR if site != "harbour")
+    monkeypatch.undo()
+    clear, _ = train_small(small_config(rounds=1, attention__every=0), sites=arrived)
+    assert np.abs(flat(end.arrays) - flat(clear.arrays)).max() < 1e-6
+
+
+@pytest.mark.parametrize("stage", ["advertise", "share", "mask", "vote", "unmask"])
+def test_a_site_that_answers_again_is_named_by_its_first_failure(stage, monkeypatch):
+    """One that was not reached for its vote refuses to unmask, which says nothing of the cause."""
+    import simulations.engine as engine
+
+    changes = {**SECURE, "secure_aggregation__consistency": "signed", "secure_aggregation__ring_bits": 64}
+    config = small_config(rounds=1, attention__every=0, cohort__quorum=3, **changes)
+    monkeypatch.setattr(
+        engine, "LocalGrid", lambda config, groups, workers: Losing(config, stage, "harbour", back=True)
+    )
+    records = []
+    end = train(Training("small", config, tuple((site,) for site in FOUR)), records.append, None, 0)
+    assert [record.failures for record in records] == [{"harbour": "unreachable"}]
     arrived = FOUR if stage in ("vote", "unmask") else tuple(site for site in FOUR if site != "harbour")
     monkeypatch.undo()
     clear, _ = train_small(small_config(rounds=1, attention__every=0), sites=arrived)
