@@ -128,7 +128,7 @@ def forget_ray() -> Iterator[None]:
 
 
 def config(out: Path, rounds: int, changes: dict[str, Any]) -> RunConfig:
-    """Plain descent, because adaptive steps pass on the last bit of a sum and grow it from round to round."""
+    """Plain descent in small steps: others grow the last bit of a sum from round to round, past what is compared."""
     settings = {"rounds": rounds, "attention__every": 0, "cohort__quorum": 3, "train__optimizer": "sgd"}
     return small_config(out=str(out), **settings, **changes)
 
