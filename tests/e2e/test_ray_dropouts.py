@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ PLAN = {
     7: Loss("mask", ("lakeside", "valley"), "raises"),
 }
 LAST = max(PLAN)
+KILLED_ONCE = "killed-once"
 
 
 class Failing(RaySite):
@@ -87,10 +89,11 @@ class Failing(RaySite):
 
     def _fail(self, how: str) -> None:
         if how == "raises":
-            raise RuntimeError("as planned")
-        killed = Path(str(self._run["out"])) / "killed"
+            raise RuntimeError("a reason that must not leave the site")
+        killed = Path(str(self._run["out"])) / KILLED_ONCE
         if how == "is killed" or not killed.exists():
-            killed.touch()
+            if how == "is killed once":
+                killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -174,6 +177,10 @@ def test_a_site_lost_at_each_stage_on_ray(tmp_path: Path, monkeypatch: pytest.Mo
         for name, array in expected.items():
             np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-6, err_msg=f"round {number}: {name}")
 
+    for before, after in pairwise(twin.arrays):  # what is compared moves by far more than it may differ
+        assert max(np.abs(after[name] - before[name]).max() for name in after) > 1e-3
+
+    assert (tmp_path / "ray" / KILLED_ONCE).exists()
     kept = ray.kept()
     assert kept.round == LAST - 1
     assert same_arrays(kept.arrays, ray.arrays[-1])
