@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from client.site import read_site_config
+from client.site_settings import read_site_config
 from common.errors import ConfigError
 from common.privacy.budget import Budget
 from common.privacy.ledger import Entry, Ledger, price

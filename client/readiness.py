@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import typer
 
-from client.site import open_hospital_data, read_site_config
+from client.site import open_hospital_data
+from client.site_settings import read_site_config
 from common.config import load_run_config
 from common.data.base import Dataset
 from common.data.splits import SPLITS

@@ -8,7 +8,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 import server.secure
 from client.app import app as client_app
 from client.secure import policy_of, read_terms
-from client.site import SiteConfig, open_site
+from client.site import open_site
+from client.site_settings import SiteConfig, read_site_config
 from common.errors import AggregationError, SecureAggregationError
 from common.messages import Hello, HelloRequest, pack, unpack
 from common.secagg.identity import Identity, Roster
@@ -137,8 +138,6 @@ def hospital(tmp_path, **insists):
 
 
 def test_a_hospital_insists_on_more_than_the_run_says_and_never_on_less(tmp_path):
-    from client.site import read_site_config
-
     path = hospital(tmp_path, **{"fewest-sites": 5, "colluders": 2, "consistency": "signed"})
     own = read_site_config(path)
     assert isinstance(own, SiteConfig)
