@@ -34,7 +34,7 @@ def tell_distance(config: RunConfig, site: Site, model: AttentionModel, request:
     # A patient's signature lies about a standard deviation from the mean in every entry.
     clip = float(np.sqrt(schema.length))
     release = DistanceRelease(prior, clip, privacy.fewest_patients, privacy.distance_noise_multiplier)
-    with charged(config, site, Plan(config, site.cohort, noise=1.0).of_distance(), []) as charge:
+    with charged(config, site, Plan(config, site.cohort).of_distance(), []) as charge:
         data, seed = site.data.train, derive(config.seed, "signature", site.name)
         means = patient_means(model, data, attention.images_per_patient, len(data), seed, private=True).means()
         distance = release.release(np.array(list(means.values())).reshape(len(means), -1), SecureRandom())

@@ -43,7 +43,7 @@ class PrivacySection(Section):
         ge=0,
         le=1e6,
         description="scale of the Laplace noise, in sensitivities, of how far each site's attention lies from the "
-        "others' at the end; 0 releases none. It is one number of each site, which the server sees",
+        "others' at the end; 0 releases none, for it is one number of each site, which the server sees",
     )
     metrics_every: int = Field(ge=0, description="rounds between releases of validation metrics; 0 releases none")
     metrics_noise_multiplier: float = Field(gt=0, le=1e6, description="noise of a release of metrics, in sensitivities")

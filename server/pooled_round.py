@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.arrays import Arrays
+from common.attention.prior import Prior
 from common.attention.schema import schema_of
 from common.attention.signature import signatures
 from common.config import RunConfig
@@ -74,7 +75,7 @@ class PooledRounds:
         )
         judged, unjudged = self.pooler.judge(cohort, judgement)
         checkpoint.prior = judged.prior or checkpoint.prior
-        distances, silent = self._distances(checkpoint, cohort) if last else ({}, {})
+        distances, silent = self._distances(checkpoint.arrays, judged.prior, cohort)
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),
@@ -86,11 +87,13 @@ class PooledRounds:
             measured=brought.prior is not None or judged.prior is not None,
         )
 
-    def _distances(self, checkpoint: Checkpoint, cohort: list[str]) -> tuple[dict[str, list[float]], dict[str, str]]:
-        """Ask every site how far it lies from the prior that was just pooled, under the same arrays."""
-        if not distance_released(self.config) or checkpoint.prior is None:
+    def _distances(
+        self, arrays: Arrays, prior: Prior | None, cohort: list[str]
+    ) -> tuple[dict[str, list[float]], dict[str, str]]:
+        """Ask every site how far it lies from the last prior, where it was just pooled under the same arrays."""
+        if not distance_released(self.config) or prior is None:
             return {}, {}
-        request = DistanceRequest(arrays=checkpoint.arrays, prior=checkpoint.prior.arrays())
+        request = DistanceRequest(arrays=arrays, prior=prior.arrays())
         replies, failures = self.pooler.exchange.distances(cohort, request)
         return {site: [reply.distance, reply.noise] for site, reply in replies.items()}, failures
 

@@ -1,6 +1,8 @@
 """What a run intends to release about a site's patients, before it begins: events of every round, and their noise."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 
 from common.config import RunConfig
 from common.errors import PrivacyError
@@ -70,10 +72,8 @@ class Plan:
         training: The integer grid of updates where noise comes in shares; None where it is continuous.
         signature: The same of signatures.
         metrics: The same of metrics.
-        noise: Noise multiplier of training; 0 finds the least that keeps the whole plan within the run's epsilon.
-
-    Raises:
-        PrivacyError: What is released with fixed noise costs more than the run's epsilon.
+        noise: Noise multiplier of training; 0 finds, when it is asked for, the least that keeps the whole plan within
+            the run's epsilon.
     """
 
     def __init__(
@@ -87,7 +87,16 @@ class Plan:
     ) -> None:
         self._config, self._cohort = config, cohort
         self._training, self._signature, self._metrics = training, signature, metrics
-        self.noise_multiplier = noise or config.privacy.noise_multiplier or self._calibrated()
+        self._given = noise or config.privacy.noise_multiplier
+
+    @cached_property
+    def noise_multiplier(self) -> float:
+        """Noise of training, in clip norms.
+
+        Raises:
+            PrivacyError: What is released with fixed noise costs more than the run's epsilon.
+        """
+        return self._given or self._calibrated()
 
     def of_training(self, number: int, noise: float | None = None) -> list[Release]:
         """Give what the update of a round lets out, with the signature where it is measured."""
@@ -122,7 +131,7 @@ class Plan:
         if not distance_released(config):
             return []
         event = Laplace(config.privacy.distance_noise_multiplier)
-        return [self._release(config.rounds, "distance", "train", event)]
+        return [replace(self._release(config.rounds, "distance", "train", event), placement="site")]
 
     def ahead(self, number: int, judged: bool) -> list[Release]:
         """Give all that is still intended after a round's training (and its judgement, if `judged`)."""

@@ -35,7 +35,7 @@ def draw(results: Results) -> Figure:
     rows = results.rows("apart")
     if not rows:
         return missing(
-            "No distances under privacy: this run releases none. Set privacy.mechanism, attention.every and "
+            "No distances under privacy: this run releases none. Under privacy, with attention.every, set "
             "privacy.distance-noise-multiplier."
         )
     order = [site for site in results.sites() if any(row["site"] == site for row in rows)]

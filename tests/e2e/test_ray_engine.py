@@ -142,6 +142,7 @@ def test_privacy_and_secure_sums_on_ray_keep_a_ledger(tmp_path: Path) -> None:
         "privacy.sampling-probability": 0.5,
         "privacy.fewest-patients": 5,
         "privacy.signature-noise-multiplier": 2.0,
+        "privacy.distance-noise-multiplier": 10.0,
     }
     records: list[RoundRecord] = []
     end = train_on_ray(Training("ray", protected(tmp_path, "ray", **changes), FOUR), records.append, workers=2)

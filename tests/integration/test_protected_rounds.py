@@ -25,6 +25,7 @@ PRIVATE = {
     "privacy__fewest_patients": 1,
     "privacy__sampling_probability": 0.5,
     "privacy__signature_noise_multiplier": 1.0,
+    "privacy__distance_noise_multiplier": 10.0,
     "privacy__epsilon": 40.0,
 }
 SHARES = {**PRIVATE, **SECURE, "privacy__placement": "distributed"}
@@ -94,8 +95,11 @@ def test_every_placement_trains_to_the_end(changes, tmp_path):
         for site in SITES:
             with opened(tmp_path / "sites" / site / "ledger", Budget(40.0, 1e-5)) as ledger:
                 assert 0 < ledger.spend().epsilon <= 40.0
-                purposes = [entry.release.purpose for entry in ledger.entries()]
+                releases = [entry.release for entry in ledger.entries()]
+        purposes = [each.purpose for each in releases]
         assert purposes == ["training", "training", "signature", "training", "signature", "signature", "distance"]
+        assert {each.placement for each in releases[:-1]} == {config.privacy.placement}
+        assert releases[-1].placement == "site"  # its noise is whole, whoever adds the rest
         assert all(not record.distances for record in records[:-1])
         assert set(records[-1].distances) == set(SITES)
 
