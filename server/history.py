@@ -21,7 +21,7 @@ class RoundRecord:
     attention was measured; `alarms` a site to the families past their bound, with the statistic that shows it;
     `weights` a site to the factor by which attention multiplied its weight, where it did; `distances` a site to how far
     its attention lies from the others' under privacy, and the standard deviation of the noise in it;
-    `vectors` a site to its noisy mean signature, where that says more than its noise (`server/shown.py`).
+    `vectors` a site to its noisy mean signature, where that says more than its noise (`server/single_signatures.py`).
     """
 
     round: int

@@ -43,7 +43,7 @@ from common.subject import subject_of
 from common.tasks.base import Task
 from server.exchange import Exchange
 from server.secure import SecureSums, Sums
-from server.shown import shown
+from server.single_signatures import showable
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -63,6 +63,15 @@ class Brought:
     shown: Mapping[str, list[float]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The opened sums, each with its sites; failures by code; what single sites sent, where that is seen."""
+
+    sums: Sums
+    failures: dict[str, str]
+    single: Mapping[str, Arrays] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Pooler:
     """Asks sites for contributions and reads their sums."""
@@ -73,7 +82,6 @@ class Pooler:
     model: AttentionModel
     noise_multiplier: float = 0.0
     random: SecureRandom = field(default_factory=SecureRandom)
-    _single: dict[str, Floats] = field(default_factory=dict)
 
     def prepare(self, cohort: list[str]) -> None:
         """Find the noise of the whole run, once, from its settings.
@@ -95,33 +103,32 @@ class Pooler:
         Raises:
             AggregationError: No sum could be opened, or its norm is more than its sites' bounds allow.
         """
-        sums, failures = self._sums(cohort, request, "train")
-        if not sums:
-            codes = ", ".join(f"{site}: {code}" for site, code in sorted(failures.items())) or "none answered"
+        found = self._collect(cohort, request, "train")
+        if not found.sums:
+            codes = ", ".join(f"{site}: {code}" for site, code in sorted(found.failures.items())) or "none answered"
             raise AggregationError(
                 f"no sum of round {request.round} could be opened ({codes}). The rounds before are saved; cure those "
                 f"sites and resume."
             )
-        means = np.stack([self._mean(found, alive, request) for found, alive in sums])
+        means = np.stack([self._mean(each, alive, request) for each, alive in found.sums])
         update = combine(means, self.config.secure_aggregation.combine)
-        whole, sites = _added(sums)
+        whole, sites = _added(found.sums)
         loss = float(whole[LOSS][0] / whole[WEIGHT][0]) if LOSS in whole else None
-        return Brought(unflatten(update, request.arrays), sites, self._prior(whole, request), loss), failures
+        return Brought(unflatten(update, request.arrays), sites, self._prior(whole, request), loss), found.failures
 
     def judge(self, sites: list[str], request: EvaluateRequest) -> tuple[Brought, dict[str, str]]:
         """Let sites judge, where the settings release something after this round."""
         if not self._layout(request, len(sites)).segments:
             return Brought({}, ()), {}
-        sums, failures = self._sums(sites, request, "judge")
-        if not sums:
-            return Brought({}, ()), failures
-        whole, alive = _added(sums)
+        found = self._collect(sites, request, "judge")
+        if not found.sums:
+            return Brought({}, ()), found.failures
+        whole, alive = _added(found.sums)
         metrics = read_release(self.config.task.name, whole[METRICS]) if METRICS in whole else {}
-        return Brought({}, alive, self._prior(whole, request), metrics=metrics, shown=self._shown(request)), failures
+        shown = self._showable(found.single, request)
+        return Brought({}, alive, self._prior(whole, request), metrics=metrics, shown=shown), found.failures
 
-    def _sums(
-        self, sites: list[str], request: TrainRequest | EvaluateRequest, purpose: str
-    ) -> tuple[Sums, dict[str, str]]:
+    def _collect(self, sites: list[str], request: TrainRequest | EvaluateRequest, purpose: str) -> Collected:
         secure = self.config.secure_aggregation
         if secure.enabled:
             groups = draw_groups(sites, secure.groups, secure.fewest_sites)
@@ -129,18 +136,19 @@ class Pooler:
             sums = SecureSums(self.config, self.exchange, layouts, groups, subject_of(request))
             opened = sums.run(request, purpose, secrets.randbelow(2**31))
             whole_cohort = self._layout(request, len(sites))
-            return [(self._noised(found, request, whole_cohort), alive) for found, alive in opened], sums.failures
+            return Collected(
+                [(self._noised(found, request, whole_cohort), alive) for found, alive in opened], sums.failures
+            )
         layout = self._layout(request, len(sites))
         replies, failures = self.exchange.contribute(sites, request)
         clear, refused = _fitting(replies, layout)
         if not clear:
-            return [], failures | refused
-        self._single = {site: each[RELEASE] for site, each in clear.items() if RELEASE in each}
+            return Collected([], failures | refused)
         whole = {
             segment.name: np.sum([np.asarray(each[segment.name], np.float64) for each in clear.values()], axis=0)
             for segment in layout.segments
         }
-        return [(self._noised(whole, request, layout), tuple(clear))], failures | refused
+        return Collected([(self._noised(whole, request, layout), tuple(clear))], failures | refused, clear)
 
     def _noised(
         self, whole: dict[str, Floats], request: TrainRequest | EvaluateRequest, layout: Layout
@@ -189,13 +197,15 @@ class Pooler:
             return pool([Signature(schema, int(whole[PATIENTS][0]), whole[TOTAL], squares)])
         return None
 
-    def _shown(self, request: TrainRequest | EvaluateRequest) -> dict[str, list[float]]:
+    def _showable(
+        self, single: Mapping[str, Arrays], request: TrainRequest | EvaluateRequest
+    ) -> dict[str, list[float]]:
         """Give the single signatures that may be shown; none where the server adds the noise, or sees sums alone."""
-        if not self._single or self.config.privacy.placement != "site":
+        releases = {site: each[RELEASE] for site, each in single.items() if RELEASE in each}
+        if not releases or self.config.privacy.placement != "site":
             return {}
-        classes = class_count(self.config, self.task)
-        reference = request.reference["reference"]
-        return shown(self._single, classes, reference, self.config.privacy, schema_of(self.model).id)
+        classes, reference = class_count(self.config, self.task), request.reference["reference"]
+        return showable(releases, classes, reference, self.config.privacy, schema_of(self.model).id)
 
     def _layout(self, request: TrainRequest | EvaluateRequest, sites: int) -> Layout:
         length = schema_of(self.model).length if self.model.attention_sites else 0

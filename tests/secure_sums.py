@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
+from common.errors import SecureAggregationError
 from common.secagg.identity import Identity, Roster
 from common.secagg.keys import fresh_secret, public_of
 from common.secagg.masks import DTYPES
@@ -33,6 +35,11 @@ def params(sites, **changes):
         "server_key": public_of(SERVER).hex(),
     }
     return Params(**{**base, **changes})
+
+
+def refused(*names):
+    """Expect a refusal of one of these codes: the test fails when nothing, or something else, is raised."""
+    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal in names)
 
 
 @dataclass

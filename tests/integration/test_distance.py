@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import server.single_signatures
 from client.distance import tell_distance
 from client.site import MEMBERS, open_site
 from common.arrays import load_arrays
@@ -100,3 +101,14 @@ def test_a_prior_of_another_model_is_refused(ended):
     prior = {**end.prior.arrays(), "schema": np.frombuffer(b"another", np.uint8)}
     with pytest.raises(ProtocolError, match="another model"):
         tell_distance(config, site, model_of(config, site, end), DistanceRequest(arrays=end.arrays, prior=prior))
+
+
+def test_single_vectors_stand_in_the_record_where_they_may_be_shown_and_nowhere_else(ended, monkeypatch, tmp_path):
+    config, _, records = ended
+    assert all(record.vectors == {} for record in records)  # so few patients say less than the noise
+    monkeypatch.setattr(server.single_signatures, "may_be_shown", lambda *told: True)
+    _, records = train_small(config.replace({"out": str(tmp_path)}))
+    assert [set(record.vectors) for record in records] == [set(), set(SITES)]
+    for changes in ({"secure-aggregation.enabled": True}, {"privacy.placement": "central"}):
+        changed = config.replace({"out": str(tmp_path / str(len(changes))), **changes})
+        assert all(record.vectors == {} for record in train_small(changed)[1])

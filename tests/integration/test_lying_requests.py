@@ -18,14 +18,10 @@ from server.app import coordinate
 from server.secure import terms_of
 from simulations.engine import LocalGrid
 from tests.federations import SITES, small_config
-from tests.secure_sums import params
+from tests.secure_sums import params, refused
 
 FOUR = (*SITES, "valley")
 CONFIG = small_config(rounds=1, attention__every=0, cohort__quorum=3, secure_aggregation__enabled=True)
-
-
-def refused(name):
-    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal == name)
 
 
 class Lying(LocalGrid):

@@ -8,7 +8,7 @@ import pytest
 from client.openings import opening
 from common.errors import RunFolderError, SecureAggregationError
 from common.journal import Journal
-from tests.secure_sums import params
+from tests.secure_sums import params, refused
 
 SITES = ("a", "b", "c", "d")
 
@@ -16,10 +16,6 @@ SITES = ("a", "b", "c", "d")
 def opens(notes, folder, alive=SITES, **changes):
     with opening(notes, folder, params(SITES, **changes), tuple(alive)):
         pass
-
-
-def refused():
-    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal == "second-sum")
 
 
 @pytest.fixture(params=["notes", "folder"])
@@ -30,7 +26,7 @@ def memory(request, tmp_path):
 def test_the_same_sum_opens_again_and_another_does_not(memory):
     opens(*memory)
     opens(*memory, attempt=7)  # a round that is done again after a crash
-    with refused():
+    with refused("second-sum"):
         opens(*memory, alive="abc", attempt=8)
 
 
@@ -38,9 +34,9 @@ def test_a_round_in_between_makes_it_forget_nothing(memory):
     for number in range(1, 6):
         opens(*memory, round=number)
         opens(*memory, round=number, purpose="judge", alive="abc")
-    with refused():
+    with refused("second-sum"):
         opens(*memory, alive="abc", round=1)
-    with refused():
+    with refused("second-sum"):
         opens(*memory, round=1, purpose="judge")
 
 
@@ -52,7 +48,7 @@ def test_a_request_that_is_refused_is_not_remembered(memory):
 
 def test_a_hospital_remembers_over_the_end_of_its_process(tmp_path):
     opens({}, tmp_path)
-    with refused():
+    with refused("second-sum"):
         opens({}, tmp_path, alive="abc")
     assert len(list(Journal(tmp_path / "opened-sums.jsonl"))) == 1
 

@@ -58,8 +58,11 @@ def test_the_budget_is_met_exactly_and_not_exceeded(tmp_path):
 
 def test_a_release_ahead_that_does_not_fit_does_not_stop_a_round_that_does(tmp_path):
     with opened(tmp_path, BUDGET) as ledger:
+        with pytest.raises(BudgetExhaustedError):
+            ledger.authorise([release(1), release(2, [Gaussian(0.1)])])
         ledger.authorise([release(1)], ahead=[release(2, [Gaussian(0.1)])])
         ledger.record(release(1), 1, "")
+        assert [entry.release for entry in ledger.entries()] == [release(1)]
 
 
 def test_a_whole_plan_is_priced_once(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import maximum_flow
 
 import common.secagg.params
 import common.secagg.site
-from common.errors import SecureAggregationError
 from common.secagg.consistency import fewest_alive
 from common.secagg.keys import derived, pair_key
 from common.secagg.masks import add_mask
@@ -21,11 +20,7 @@ from common.secagg.params import Params, threshold
 from common.secagg.parcels import UnmaskRequest
 from common.secagg.shamir import SHARE_BYTES, opened
 from common.secagg.site import mask_context, secret_context, view_of
-from tests.secure_sums import Play, params
-
-
-def refused(*names):
-    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal in names)
+from tests.secure_sums import Play, params, refused
 
 
 @dataclass

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.errors import ConfigError, SecureAggregationError
+from common.errors import ConfigError
 from common.secagg.identity import Identity, Roster
 from common.secagg.keys import Tag, fresh_secret
 from common.secagg.params import Params, SitePolicy
@@ -14,13 +14,9 @@ from common.secagg.server import ServerSession
 from common.secagg.shamir import opened, shares
 from common.secagg.site import SiteSession, tag_key
 from common.secagg.wire import join, split
-from tests.secure_sums import SERVER, Play, params
+from tests.secure_sums import SERVER, Play, params, refused
 
 SITES = ("a", "b", "c", "d")
-
-
-def refused(name):
-    return pytest.raises(SecureAggregationError, check=lambda error: error.refusal == name)
 
 
 def played(upto, **changes):
@@ -75,6 +71,7 @@ def test_a_site_that_is_not_named_takes_no_part():
 @pytest.mark.parametrize("field", ["run", "purpose", "layout", "model"])
 def test_everything_public_is_in_the_context(field):
     assert params(SITES).context != params(SITES, **{field: "other"}).context
+    assert params(SITES).context != params(SITES, server_key="ab" * 32).context
 
 
 @pytest.mark.parametrize("changes", [{"round": 2}, {"attempt": 1}, {"fewest": 4}, {"colluders": 1}, {"ring_bits": 64}])

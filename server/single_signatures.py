@@ -18,7 +18,7 @@ from common.protection import PrivacySection
 Floats = NDArray[np.float64]
 
 
-def shown(
+def showable(
     releases: Mapping[str, Floats], classes: int, reference: Floats, privacy: PrivacySection, schema: str
 ) -> dict[str, list[float]]:
     """Give the mean signatures of the sites whose vectors may be shown.

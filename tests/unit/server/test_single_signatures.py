@@ -5,7 +5,7 @@ import pytest
 
 from common.config import load_run_config
 from common.privacy.signature import routed, sensitivity
-from server.shown import shown
+from server.single_signatures import showable
 
 D = 32
 PRIVACY = load_run_config({"privacy.mechanism": "gaussian"}).privacy
@@ -25,7 +25,7 @@ def releases(patients, moved, seed=0):
 
 
 def test_large_sites_that_lie_apart_are_shown_with_their_means():
-    found = shown(releases([20_000] * 4, 0.15), 2, np.zeros(D), PRIVACY, "schema")
+    found = showable(releases([20_000] * 4, 0.15), 2, np.zeros(D), PRIVACY, "schema")
     assert set(found) == {"s0", "s1", "s2", "s3"}
     for number in range(4):
         np.testing.assert_allclose(found[f"s{number}"], 0.15 * np.eye(D)[number], atol=0.005)
@@ -42,11 +42,11 @@ def test_large_sites_that_lie_apart_are_shown_with_their_means():
 )
 def test_what_noise_alone_could_have_made_is_not_shown(patients, moved):
     for seed in range(5):
-        assert shown(releases(patients, moved, seed), 2, np.zeros(D), PRIVACY, "schema") == {}
+        assert showable(releases(patients, moved, seed), 2, np.zeros(D), PRIVACY, "schema") == {}
 
 
 def test_the_small_among_large_is_left_out():
-    assert set(shown(releases([20_000, 20_000, 20_000, 300], 0.15), 2, np.zeros(D), PRIVACY, "schema")) == {
+    assert set(showable(releases([20_000, 20_000, 20_000, 300], 0.15), 2, np.zeros(D), PRIVACY, "schema")) == {
         "s0",
         "s1",
         "s2",
