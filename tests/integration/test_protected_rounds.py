@@ -14,6 +14,7 @@ from common.messages import from_wire, to_wire
 from common.privacy.budget import Budget
 from common.privacy.events import DiscreteGaussian, Laplace, Skellam
 from common.privacy.ledger import opened
+from server.app import coordinate
 from server.checkpoint import load_checkpoint
 from simulations.engine import LocalGrid, Training, train
 from tests.federations import SITES, small_config, train_small
@@ -224,24 +225,31 @@ def test_privacy_without_a_folder_for_the_ledger_is_refused():
         train_small(small_config(rounds=1, **PRIVATE))
 
 
-def test_no_count_leaves_under_privacy(tmp_path):
-    config = small_config(out=str(tmp_path), **PRIVATE)
-    seen = []
+class Listening(LocalGrid):
+    """Keeps the scalars and texts of every answer."""
 
-    class Listening(LocalGrid):
-        def send_and_receive(self, messages, *, timeout=None):
-            answers = list(super().send_and_receive(messages, timeout=timeout))
-            seen.extend(dict(answer.content.config_records["body"]) for answer in answers)
-            return answers
+    def __init__(self, config):
+        super().__init__(config, [[site] for site in SITES], 0)
+        self.heard = []
 
-    grid = Listening(config, [[site] for site in SITES], 0)
+    def send_and_receive(self, messages, *, timeout=None):
+        answers = list(super().send_and_receive(messages, timeout=timeout))
+        self.heard += [dict(answer.content.config_records["body"]) for answer in answers]
+        return answers
+
+
+def heard(config):
+    """Run to the end and give what every site said."""
+    grid = Listening(config)
     try:
-        from server.app import coordinate
-
         coordinate(grid, config, lambda record: None)
     finally:
         grid.close()
-    for body in seen:
+    return grid.heard
+
+
+def test_no_count_leaves_under_privacy(tmp_path):
+    for body in heard(small_config(out=str(tmp_path), **PRIVATE)):
         assert body.get("train_images", 0) == 0
         assert body.get("train_patients", 0) == 0
         assert "images" not in body
@@ -266,8 +274,6 @@ def test_what_crosses_the_wire_is_masked(tmp_path):
 
         grid = Listening(config, [[site] for site in SITES], 0)
         try:
-            from server.app import coordinate
-
             coordinate(grid, config, lambda record: None)
         finally:
             grid.close()
@@ -359,8 +365,6 @@ class Lying(LocalGrid):
     ids=str,
 )
 def test_a_server_that_asks_for_less_noise_or_more_data_gets_nothing(changes, lie, tmp_path):
-    from server.app import coordinate
-
     config = small_config(rounds=2, out=str(tmp_path), **{**changes, "attention__every": 5})
     grid = Lying(config, lie)
     try:
@@ -374,8 +378,6 @@ def test_a_server_that_asks_for_less_noise_or_more_data_gets_nothing(changes, li
 
 
 def test_little_noise_is_priced_as_such(tmp_path):
-    from server.app import coordinate
-
     config = small_config(rounds=2, attention__every=0, out=str(tmp_path), **PRIVATE)
     grid = Lying(config, {"noise_multiplier": 0.05})
     try:
@@ -409,8 +411,6 @@ class Failing(LocalGrid):
 @pytest.mark.parametrize("task", ["binary", "segmentation"])
 def test_no_answer_tells_that_a_model_fails_on_a_patient(task, kind, tmp_path):
     """A refusal costs nothing: a server that chooses the arrays could ask again and again about one patient."""
-    from server.app import coordinate
-
     changes = {**PRIVATE, "privacy__metrics_every": 1, "task__name": task, "rounds": 1}
     changes |= {"model__name": "attention-unet"} if task == "segmentation" else {}
     config = small_config(out=str(tmp_path), **changes)
@@ -426,20 +426,6 @@ def test_no_answer_tells_that_a_model_fails_on_a_patient(task, kind, tmp_path):
 
 @pytest.mark.parametrize("changes", [{}, SECURE], ids=["clear", "secure"])
 def test_counts_are_told_only_where_nothing_hides_them(changes):
-    config, seen = small_config(rounds=1, attention__every=0, **changes), []
-
-    class Listening(LocalGrid):
-        def send_and_receive(self, messages, *, timeout=None):
-            answers = list(super().send_and_receive(messages, timeout=timeout))
-            seen.extend(dict(answer.content.config_records["body"]) for answer in answers)
-            return answers
-
-    grid = Listening(config, [[site] for site in SITES], 0)
-    try:
-        from server.app import coordinate
-
-        coordinate(grid, config, lambda record: None)
-    finally:
-        grid.close()
-    hellos = [body for body in seen if body["kind"] == "Hello"]
+    bodies = heard(small_config(rounds=1, attention__every=0, **changes))
+    hellos = [body for body in bodies if body["kind"] == "Hello"]
     assert [body["train_patients"] > 0 for body in hellos] == [not changes] * 3
