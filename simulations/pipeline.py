@@ -22,7 +22,7 @@ from simulations.record import data_record, environment_record, notes
 from simulations.results import FEDERATED, Results, make_table, save
 from simulations.study import Study
 from simulations.tabulate import Tabulator
-from simulations.tabulate_training import apart_rows, distance_rows, health_rows, history_rows
+from simulations.tabulate_training import distance_rows, health_rows, history_rows, told_rows
 from simulations.trainer import Watch, train_all, training_folder
 
 
@@ -87,7 +87,7 @@ class Run:
             "matrix": list(tabulator.matrix(self._references())) if "matrix" in chosen.protocols else [],
             "history": self._history(),
             "health": self._of_federated(health_rows),
-            "apart": self._of_federated(apart_rows),
+            "distances": self._of_federated(told_rows),
         }
         rows |= self._distances()
         pictures = self._overlays(court)

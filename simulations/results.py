@@ -88,6 +88,10 @@ class Results:
         """Names of the sites, of one role (source, held-out) or all, in the record's order."""
         return [str(site["name"]) for site in self.record["data"]["sites"] if role in (None, site["role"])]
 
+    def in_order(self, names: set[str]) -> list[str]:
+        """Put sites in the record's order; those that it does not name come last, sorted."""
+        return [site for site in self.sites() if site in names] + sorted(names - set(self.sites()))
+
     def rows(self, table: str, **equal: Any) -> list[dict[str, Any]]:
         """Rows of a table whose columns equal the given values, in the table's order."""
         rows: list[dict[str, Any]] = self.tables[table].to_pylist()

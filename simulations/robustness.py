@@ -12,7 +12,7 @@ from client.evaluation import BATCH, predict
 from common.attention.base import AttentionModel
 from common.attention.maps import attention_maps
 from common.data.base import Dataset
-from common.explanations.kept import MEASURES, kept
+from common.explanations.attention_stability import MEASURES, attention_stability
 from common.metrics import METRICS
 from common.metrics.base import Classified, Predictions
 from common.seeds import derive, generator
@@ -130,7 +130,7 @@ def _attention(
         nothing["flipped"] = float(flipped.mean())
     if before is None or after is None:
         return nothing
-    each = kept(before, after)
+    each = attention_stability(before, after)
     found = {**nothing, **{name: float(values.mean()) for name, values in each.items()}}
     if flipped is not None:
         moved = each["as_top"] < MOVED

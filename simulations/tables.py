@@ -84,7 +84,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "0 to 1",
         ),
     ),
-    "apart": (
+    "distances": (
         _METHOD,
         Column("seed", "count", "seed of the training"),
         _SITE,

@@ -41,7 +41,7 @@ def health_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[
                 }
 
 
-def apart_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
+def told_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
     """Under privacy, how far every site said that it lies from the others."""
     for record in records:
         for site, (distance, noise) in record.distances.items():

@@ -56,7 +56,7 @@ def made_results(
             "history": make_table("history", _history(rng, sources, metrics[0], rounds)),
             "add": make_table("add", _add(rng, sources)),
             "add_blocks": make_table("add_blocks", _blocks(rng, sources)),
-            "apart": make_table("apart", _apart(generator(seed, "apart"), sources)),
+            "distances": make_table("distances", _distances(generator(seed, "distances"), sources)),
             "health": make_table("health", _health(rng, sites)),
             "calibration": make_table("calibration", _calibration(rng, sites)),
             "differences": make_table("differences", _differences(rng, headline)),
@@ -159,7 +159,7 @@ def _history(rng: np.random.Generator, sources: tuple[str, ...], metric: str, ro
     return rows
 
 
-def _apart(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, Any]]:
+def _distances(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
         {"method": "federated", "seed": seed, "site": site, "distance": float(rng.normal(1.0, 0.6)), "noise": 0.4}
         for seed in (1, 2)

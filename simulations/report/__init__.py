@@ -12,7 +12,7 @@ FIGURES = Registry(
         "matrix": "simulations.report.matrix:draw",
         "overlays": "simulations.report.overlays:draw",
         "add": "simulations.report.add:draw",
-        "apart": "simulations.report.apart:draw",
+        "distances": "simulations.report.distances:draw",
         "health": "simulations.report.health:draw",
         "calibration": "simulations.report.calibration:draw",
     },

@@ -46,8 +46,7 @@ def draw(results: Results) -> Figure:
         return missing(
             "No health of the attention: it was not measured. Set attention.every, and take a model with attention."
         )
-    present = {row["site"] for row in rows}
-    order = [site for site in results.sites() if site in present] + sorted(present - set(results.sites()))
+    order = results.in_order({row["site"] for row in rows})
     families = [family for family in FAMILIES if any(row["family"] == family for row in rows)]
     height = 0.34 * len(order) + 0.55
     figure = Figure(figsize=(WIDTH, height))

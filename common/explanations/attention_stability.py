@@ -14,7 +14,7 @@ TOP = 0.1
 MEASURES = ("as_js", "as_top", "as_com")
 
 
-def kept(before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Doubles]:
+def attention_stability(before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Doubles]:
     """Measure each image, 1 where nothing moved.
 
     - `as_js`: 1 − JS(a, b)/ln 2, over the map as a distribution; 0 where the two share no cell.

@@ -10,14 +10,14 @@ from simulations.report.style import BLUE, MUTED, RULE, WIDTH, missing, styled
 from simulations.results import Results
 
 TITLE = "How far each site lies from the others, under privacy"
-TABLE = "apart"
+TABLE = "distances"
 COVERING = 2.118
 """Standard deviations that hold 95 % of Laplace noise: ln 20 / √2."""
 
 
 def describe(results: Results) -> str:
     """Caption: what is drawn, n, and what the bars leave out."""
-    rows = results.rows("apart")
+    rows = results.rows("distances")
     if not rows:
         return "No site told how far it lies from the others."
     sites, seeds = {row["site"] for row in rows}, {row["seed"] for row in rows}
@@ -32,14 +32,13 @@ def describe(results: Results) -> str:
 @styled
 def draw(results: Results) -> Figure:
     """Draw one row per site, a mark with its noise per seed."""
-    rows = results.rows("apart")
+    rows = results.rows("distances")
     if not rows:
         return missing(
             "No distances under privacy: this run releases none. Under privacy, with attention.every, set "
             "privacy.distance-noise-multiplier."
         )
-    order = [site for site in results.sites() if any(row["site"] == site for row in rows)]
-    order += sorted({row["site"] for row in rows} - set(order))
+    order = results.in_order({row["site"] for row in rows})
     figure = Figure(figsize=(WIDTH * 0.62, 0.42 * len(order) + 0.9), layout="constrained")
     axis = figure.subplots()
     for y, site in enumerate(order):
