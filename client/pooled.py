@@ -34,6 +34,7 @@ from common.contribution import (
     grids,
     judging_segments,
     lengths,
+    saturate,
     training_segments,
 )
 from common.data.base import Dataset
@@ -102,6 +103,8 @@ class Contributor:
         """
         if set(segments) != {segment.name for segment in layout.segments}:
             raise ProtocolError("the server asks for more, or less, than the run's settings release after this round.")
+        if self.config.privacy.on:
+            saturate(segments, layout)
         if not request.terms:
             return PooledReply(site=self.site.name, segments=segments)
         shares = grids(self.config, layout)

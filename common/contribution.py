@@ -115,6 +115,16 @@ def grids(config: RunConfig, layout: Layout) -> dict[str, Grid]:
     }
 
 
+def saturate(arrays: Arrays, layout: Layout) -> None:
+    """Cut entries to their segments' bounds, in place.
+
+    Under privacy a refusal would tell of patients at no price. Cutting brings no two sums farther apart than they were,
+    so that noise covers what is left as it covered the whole.
+    """
+    for segment in layout.segments:
+        np.clip(arrays[segment.name], -segment.bound, segment.bound, out=arrays[segment.name])
+
+
 def reach(config: RunConfig, layout: Layout) -> dict[str, float]:
     """Give how far one patient moves each noised segment of a sum, in L2: his clip, and √d/s where sites round first.
 

@@ -8,6 +8,7 @@ Source: Abadi et al. 2016, algorithm 1, with patients for examples and Poisson s
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,6 +119,9 @@ def clipped_sum(
             index = torch.from_numpy(part.patients).to(device)
             found = engine(model, losses, batch, index, settings.clip)
             total = added(total, found.total)
+        if not len(drawn):  # an engine that refuses this model does so whoever was drawn, or it would tell
+            first = data.batch(np.zeros(1, np.int64), device)
+            engine(model, losses, first, torch.zeros(1, dtype=torch.int64, device=device), settings.clip)
     return total or [torch.zeros_like(parameter) for parameter in learning(model).values()], len(drawn)
 
 

@@ -109,6 +109,9 @@ def test_single_vectors_stand_in_the_record_where_they_may_be_shown_and_nowhere_
     monkeypatch.setattr(server.single_signatures, "may_be_shown", lambda *told: True)
     _, records = train_small(config.replace({"out": str(tmp_path)}))
     assert [set(record.vectors) for record in records] == [set(), set(SITES)]
-    for changes in ({"secure-aggregation.enabled": True}, {"privacy.placement": "central"}):
-        changed = config.replace({"out": str(tmp_path / str(len(changes))), **changes})
+    for name, changes in (
+        ("sums", {"secure-aggregation.enabled": True}),
+        ("central", {"privacy.placement": "central"}),
+    ):
+        changed = config.replace({"out": str(tmp_path / name), **changes})
         assert all(record.vectors == {} for record in train_small(changed)[1])

@@ -1,17 +1,18 @@
 """A server that asks one site for something else than the others, or for a sum under another name, gets nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 import server.secure
 from client.app import app as client_app
-from client.secure import policy_of, read_terms
-from client.site import open_site
+from client.secure import answer, policy_of, read_terms
+from client.site import MEMBERS, open_site
 from client.site_settings import SiteConfig, read_site_config
-from common.errors import AggregationError, SecureAggregationError
-from common.messages import Hello, HelloRequest, pack, unpack
+from common.errors import AggregationError, ConfigError, SecureAggregationError
+from common.messages import Hello, HelloRequest, SumRequest, pack, unpack
 from common.secagg.identity import Identity, Roster
 from common.secagg.params import Params
 from server.app import coordinate
@@ -116,6 +117,43 @@ def test_text_that_is_no_terms(text):
         read_terms(text)
 
 
+def terms(**changes):
+    """The terms of a sum of this run, as its server writes them."""
+    named = {"run": CONFIG.digest(), "colluders": CONFIG.secure_aggregation.colluders}
+    return terms_of(params(FOUR, **named, **changes))
+
+
+def asked(stage, text, notes):
+    site = open_site(CONFIG, {MEMBERS: FOUR[0]})
+    return answer(CONFIG, site, notes, SumRequest(stage=stage, terms=text))
+
+
+def test_a_sum_begins_with_adverts_and_goes_on_under_one_name():
+    with refused("out-of-order"):
+        asked("share", terms(), {})
+    notes = {}
+    assert asked("advertise", terms(), notes).content
+    for stage, text in (("share", terms(attempt=1)), ("unmask", terms(round=2)), ("dance", terms()), ("", terms())):
+        with refused("out-of-order"):
+            asked(stage, text, notes)
+
+
+def test_a_site_advertises_in_no_sum_of_another_run():
+    with refused("another-sum"):
+        asked("advertise", terms_of(params(FOUR)), {})
+    with refused("another-sum"):
+        asked("advertise", terms(purpose="again"), {})
+
+
+def test_a_key_of_another_site_is_refused(tmp_path):
+    other = Identity.fresh("somebody-else")
+    other.write(tmp_path / "key")
+    Roster({FOUR[0]: other.public}).write(tmp_path / "roster.json")
+    site = replace(open_site(CONFIG, {MEMBERS: FOUR[0]}), identity=(tmp_path / "key", tmp_path / "roster.json"))
+    with pytest.raises(ConfigError, match="'somebody-else' and the site is 'north'"):
+        answer(CONFIG, site, {}, SumRequest(stage="advertise", terms=terms()))
+
+
 def hospital(tmp_path, **insists):
     identity = Identity.fresh("a")
     identity.write(tmp_path / "a.key")
@@ -150,7 +188,6 @@ def test_a_hospital_insists_on_more_than_the_run_says_and_never_on_less(tmp_path
     for name, looser in (("fewest", 4), ("colluders", 1), ("signed", False)):
         with pytest.raises(SecureAggregationError):
             policy.check("s0", params(sites, **{**strict, name: looser}), "layout", "model")
-    assert open_site is not None
 
 
 @pytest.mark.parametrize("budget", ["", "[budget]\nepsilon = 3.0\ndelta = 0.00001\n"])

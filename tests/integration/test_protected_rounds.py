@@ -5,8 +5,10 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType
 
+import client.pooled
 from client.app import app as client_app
 from common.arrays import is_float
 from common.errors import AggregationError, BudgetExhaustedError, ConfigError, SecureAggregationError
@@ -422,6 +424,20 @@ def test_no_answer_tells_that_a_model_fails_on_a_patient(task, kind, tmp_path):
         grid.close()
     assert grid.asked == 1
     assert grid.refused == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{**SHARES, "privacy__mechanism": "skellam"}, {**PRIVATE, **SECURE, "privacy__placement": "central"}]
+)
+def test_a_sum_beyond_its_bound_is_cut_and_not_refused(changes, tmp_path, monkeypatch):
+    """A refusal would tell, uncharged, that a site's patients pull so hard one way."""
+    monkeypatch.setattr(
+        client.pooled,
+        "clipped_sum",
+        lambda model, *rest: ([torch.full_like(each, 1e12) for each in model.parameters()], 1),
+    )
+    _, [record] = train_small(small_config(rounds=1, attention__every=0, out=str(tmp_path), **changes))
+    assert record.failures == {}
 
 
 @pytest.mark.parametrize("changes", [{}, SECURE], ids=["clear", "secure"])

@@ -1,12 +1,14 @@
 """What a site refuses before any work, by its own budget and its patients, whatever the server says first."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client.charge import charged
 from client.site import open_site
-from common.errors import BudgetExhaustedError, DataError, PrivacyError
+from common.errors import BudgetExhaustedError, ConfigError, DataError, PrivacyError
 from common.privacy.plan import Plan
 from tests.federations import small_config
 
@@ -56,3 +58,26 @@ def test_too_few_patients_take_no_part_though_nobody_said_hello(tmp_path):
     config = small_config(**{**PRIVATE, "privacy__fewest_patients": 500})
     with pytest.raises(DataError, match="fewest-patients"):
         pay(config, hospital(tmp_path, config, BUDGET))
+
+
+def test_a_delta_that_many_patients_outnumber_is_refused(tmp_path):
+    config = small_config(**PRIVATE, privacy__delta=1e-3)
+    budget = "[budget]\nepsilon = 8.0\ndelta = 0.001\n"
+    site = hospital(tmp_path, config, budget)
+    train = replace(site.data.train, patients=np.array([f"p{number}" for number in range(1000)]))
+    site = replace(site, data=replace(site.data, train=train))
+    with pytest.raises(ConfigError, match="delta"):
+        pay(config, site)
+
+
+def test_a_run_whose_delta_is_larger_than_the_sites_is_refused(tmp_path):
+    config = small_config(**PRIVATE, privacy__delta=1e-4)
+    with pytest.raises(BudgetExhaustedError, match=r"Lower `privacy\.delta`"):
+        pay(config, hospital(tmp_path, config, BUDGET))
+
+
+def test_a_site_without_a_folder_keeps_no_ledger_and_so_takes_no_part(tmp_path):
+    config = small_config(**PRIVATE)
+    site = replace(hospital(tmp_path, config, BUDGET), ledger=None)
+    with pytest.raises(ConfigError, match="Set `out`"):
+        pay(config, site)

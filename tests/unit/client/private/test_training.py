@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from client.private import ENGINES
+from client.private import ENGINES, trial
 from client.private import auto as auto_module
 from client.private.base import learning
 from client.private.sampling import Patients, micro_batches
@@ -137,6 +137,19 @@ def test_an_empty_draw_still_adds_noise():
     total, drawn = clipped_sum(model(), TASK, data(), chosen)
     assert drawn == 0
     assert all(not each.any() for each in total)
+
+
+@pytest.mark.parametrize("probability", [1e-6, 1.0])
+def test_an_engine_that_refuses_a_model_does_so_whoever_was_drawn(probability, monkeypatch):
+    """Else a server that sends arrays which no engine can take would learn whether anybody was drawn."""
+    monkeypatch.setattr(trial, "_known", {})  # a process tries a model once
+    broken = model()
+    with torch.no_grad():
+        for each in broken.parameters():
+            each.fill_(torch.nan)
+    chosen = settings(1.0, **{"privacy.sampling-probability": probability, "privacy.engine": "one-backward"})
+    with pytest.raises(UnsupportedModelError):
+        clipped_sum(broken, TASK, data(), chosen)
 
 
 def test_two_runs_of_one_seed_have_different_noise_and_the_callers_state_is_kept():
