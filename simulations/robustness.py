@@ -21,11 +21,11 @@ from simulations.corruptions.corrupt import SEVERITIES, corrupt, of_modality
 from simulations.finished import Step
 from simulations.judging import Case, Court, open_court
 from simulations.results import FEDERATED
-from simulations.shift import average
 
 Row = dict[str, Any]
 FLOOR, FLOOR_SPREAD = "(noise floor)", 0.005
 """Two passes that differ by noise of half a percent of white: so much moves by itself."""
+KEYS = ("corruption", "severity")
 MOVED = 0.5
 """Attention moved where it shares less than half of its top cells with what it was."""
 CHANCE = {"auroc": 0.5, "balanced-accuracy": 0.5, "dice": 0.0}
@@ -60,12 +60,25 @@ def study_corruptions(run: Path, modality: str, step: Step = lambda text: None) 
         for site in court.federation.sites:
             step(f"seed {seed}: the federated model at {site.name}")
             found.append(list(_of_site(court, seed, site.name, names)))
-    rows = [average(list(same)) for same in zip(*found, strict=True)]
+    rows = [averaged(list(same)) for same in zip(*found, strict=True)]
     clean = rows[0]["clean"]
     metric = court.task.metrics[0]
     return Robustness(
         run, str(results.record["privacy"]), metric, modality, seeds, clean, rows, _summary(rows, names, metric)
     )
+
+
+def averaged(same: list[Row]) -> Row:
+    """Average one corruption and severity over sites and seeds; `defined` counts those where the metric is.
+
+    A site that lacks a class has no AUROC: it is left out of the metric's columns and stays in the others.
+    """
+    found: Row = {name: same[0][name] for name in KEYS}
+    for key in [key for key in same[0] if key not in KEYS]:
+        column = np.array([row[key] for row in same], np.float64)
+        known = column[np.isfinite(column)]
+        found[key] = float(known.mean()) if len(known) else np.nan
+    return {**found, "defined": sum(bool(np.isfinite(row["drop"])) for row in same)}
 
 
 def _fits(name: str, court: Court) -> bool:
@@ -143,9 +156,7 @@ def _summary(rows: list[Row], names: list[str], metric: str) -> list[Row]:
     found = []
     for name in names:
         own = [row for row in rows if row["corruption"] == name]
-        mean = {
-            key: float(np.mean([row[key] for row in own])) for key in own[0] if key not in ("corruption", "severity")
-        }
+        mean = {key: float(np.mean([row[key] for row in own])) for key in own[0] if key not in {*KEYS, "defined"}}
         above = mean["clean"] - CHANCE[metric] if metric in CHANCE else np.nan
         share = 1 - mean["drop"] / above if above > 0 else np.nan
         family = CORRUPTIONS.load(name).family

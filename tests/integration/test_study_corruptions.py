@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from simulations.cli import app
 from simulations.corruptions.corrupt import of_modality
 from simulations.results import load_results
-from simulations.robustness import FLOOR, Robustness, study_corruptions
+from simulations.robustness import FLOOR, Robustness, averaged, study_corruptions
 from tests.studies import experiment, judged, made_dataset, written
 
 
@@ -64,6 +64,20 @@ def test_everything_is_written_and_printed(run: Path, tmp_path: Path) -> None:
     assert (out / "robustness.png").read_bytes().startswith(b"\x89PNG")
     people = CliRunner().invoke(app, ["study", "corruptions", str(run), "--modality", "ct", "--out", str(out)])
     assert "flipped alone" in people.output
+
+
+def test_a_site_without_a_metric_is_left_out_of_it_and_stays_in_the_rest() -> None:
+    common = {"corruption": "ring", "severity": 2}
+    rows = [
+        {**common, "value": 0.8, "clean": 0.9, "drop": 0.1, "flipped": 0.2},
+        {**common, "value": np.nan, "clean": np.nan, "drop": np.nan, "flipped": 0.4},
+        {**common, "value": 0.6, "clean": 0.9, "drop": 0.3, "flipped": 0.6},
+    ]
+    found = averaged(rows)
+    assert (found["corruption"], found["severity"], found["defined"]) == ("ring", 2, 2)
+    assert [found[key] for key in ("value", "clean", "drop", "flipped")] == pytest.approx([0.7, 0.9, 0.2, 0.4])
+    assert np.isnan(averaged(rows[1:2])["drop"])
+    assert averaged(rows[1:2])["defined"] == 0
 
 
 def test_an_unknown_modality_is_refused(run: Path) -> None:

@@ -411,6 +411,12 @@ def test_bytes_by_site_that_are_none(content):
         unpack_bytes(content)
 
 
+@pytest.mark.parametrize("sizes", [(31, 32, 64), (32, 33, 64), (32, 32, 0)])
+def test_an_advert_whose_keys_have_another_length(sizes):
+    with refused("malformed"):
+        Advert.from_bytes(join([b"a", *(bytes(size) for size in sizes)]))
+
+
 def test_messages_survive_their_bytes():
     play = played("unmask", signed=True)
     advert = play.server.adverts()["a"]
