@@ -1,5 +1,7 @@
 """How far this site's attention lies from the others': one noisy number, which costs little at any length."""
 
+import math
+
 import numpy as np
 
 from client.charge import charged
@@ -30,13 +32,12 @@ def tell_distance(config: RunConfig, site: Site, model: AttentionModel, request:
     prior, schema = Prior.from_arrays(request.prior), schema_of(model)
     if prior.schema != schema.id:
         raise ProtocolError("the prior is of another model than the arrays. Run the same version everywhere.")
-    privacy, attention = config.privacy, config.attention
-    # A patient's signature lies about a standard deviation from the mean in every entry.
-    clip = float(np.sqrt(schema.length))
-    release = DistanceRelease(prior, clip, privacy.fewest_patients, privacy.distance_noise_multiplier)
+    if not 0 <= request.prior_noise < math.inf:
+        raise ProtocolError(f"the prior has noise of {request.prior_noise}. It is finite, and 0 or more.")
+    release = DistanceRelease.planned(prior, request.prior_noise, config.privacy)
     with charged(config, site, Plan(config, site.cohort).of_distance(), []) as charge:
         data, seed = site.data.train, derive(config.seed, "signature", site.name)
-        means = patient_means(model, data, attention.images_per_patient, len(data), seed, private=True).means()
+        means = patient_means(model, data, config.attention.images_per_patient, len(data), seed, private=True).means()
         distance = release.release(np.array(list(means.values())).reshape(len(means), -1), SecureRandom())
         charge.leave({"distance": np.array([distance])})
     return DistanceReply(site=site.name, distance=distance, noise=release.noise)

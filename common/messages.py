@@ -106,7 +106,7 @@ class EvaluateReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PooledReply:
-    """What a site adds to a sum (`common/contribution.py`): clear segments by name, or one masked vector, signed."""
+    """What a site adds to a sum (`common/contribution.py`): clear segments by name, or one masked vector, tagged."""
 
     site: str
     segments: Arrays
@@ -133,10 +133,14 @@ class SumReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistanceRequest:
-    """How far does the site's attention under these arrays lie from the others'? Asked once, at the end."""
+    """How far does the site's attention under these arrays lie from the others'? Asked once, at the end.
+
+    `prior_noise` is the standard deviation of the noise on each entry of the prior's mean.
+    """
 
     arrays: Arrays
     prior: Arrays
+    prior_noise: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

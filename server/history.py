@@ -20,8 +20,9 @@ class RoundRecord:
     a site to a code; `health` a site to the worst value of each family of statistics (`server/health.py`), where
     attention was measured; `alarms` a site to the families past their bound, with the statistic that shows it;
     `weights` a site to the factor by which attention multiplied its weight, where it did; `distances` a site to how far
-    its attention lies from the others' under privacy, and the standard deviation of the noise in it;
-    `vectors` a site to its noisy mean signature, where that says more than its noise (`server/single_signatures.py`).
+    its attention lies from the others' under privacy, the standard deviation of the noise in it, and how far it would
+    seem to lie by the prior's noise alone; `vectors` a site to its noisy mean signature, where that says more than its
+    noise (`server/single_signatures.py`).
     """
 
     round: int

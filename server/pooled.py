@@ -1,6 +1,7 @@
 """A round of sums: what sites contribute is added, in the clear or securely, and only the sum is looked at."""
 
 import logging
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,10 +36,11 @@ from common.errors import AggregationError
 from common.messages import EvaluateRequest, PooledReply, TrainRequest
 from common.metrics.released import read_release
 from common.privacy.plan import Plan
-from common.privacy.signature import pooled_prior
+from common.privacy.signature import pooled_prior, sensitivity
 from common.randomness import SecureRandom
 from common.secagg.groups import combine, draw_groups
 from common.secagg.layout import Layout
+from common.secagg.params import threshold
 from common.subject import subject_of
 from common.tasks.base import Task
 from server.exchange import Exchange
@@ -196,6 +198,20 @@ class Pooler:
             squares = whole[SQUARES].clip(min=0)
             return pool([Signature(schema, int(whole[PATIENTS][0]), whole[TOTAL], squares)])
         return None
+
+    def prior_noise(self, prior: Prior, sites: int, cohort: int) -> float:
+        """Give the standard deviation of the noise on each entry of the mean of a prior that sites of a cohort made.
+
+        Classes' slots are added up, each with its noise. Sites that add all of it add it each; of shares, more than the
+        priced ones are in a sum when more sites live than must.
+        """
+        privacy, secure = self.config.privacy, self.config.secure_aggregation
+        noises = {"site": float(sites), "central": 1.0}.get(privacy.placement, 0.0)
+        if privacy.placement == "distributed":
+            noises = sites / (threshold(cohort, secure.colluders) - secure.colluders)
+        deviation = privacy.signature_noise_multiplier * sensitivity(privacy.signature_clip)
+        classes = class_count(self.config, self.task)
+        return deviation * math.sqrt(classes * noises) / prior.patients
 
     def _showable(
         self, single: Mapping[str, Arrays], request: TrainRequest | EvaluateRequest

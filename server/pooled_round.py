@@ -13,6 +13,7 @@ from common.attention.signature import signatures
 from common.config import RunConfig
 from common.errors import AggregationError, BudgetExhaustedError
 from common.messages import DistanceRequest, EvaluateRequest, TrainRequest
+from common.privacy.distance_release import DistanceRelease
 from common.privacy.plan import distance_released, measured_rounds
 from common.seeds import torch_generator
 from server.checkpoint import Checkpoint
@@ -75,7 +76,7 @@ class PooledRounds:
         )
         judged, unjudged = self.pooler.judge(cohort, judgement)
         checkpoint.prior = judged.prior or checkpoint.prior
-        distances, silent = self._distances(checkpoint.arrays, judged.prior, cohort)
+        distances, silent = self._distances(checkpoint.arrays, judged.prior, len(judged.sites), cohort)
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),
@@ -88,14 +89,16 @@ class PooledRounds:
         )
 
     def _distances(
-        self, arrays: Arrays, prior: Prior | None, cohort: list[str]
+        self, arrays: Arrays, prior: Prior | None, sites: int, cohort: list[str]
     ) -> tuple[dict[str, list[float]], dict[str, str]]:
         """Ask every site how far it lies from the last prior, where it was just pooled under the same arrays."""
         if not distance_released(self.config) or prior is None:
             return {}, {}
-        request = DistanceRequest(arrays=arrays, prior=prior.arrays())
+        noise = self.pooler.prior_noise(prior, sites, len(cohort))
+        request = DistanceRequest(arrays=arrays, prior=prior.arrays(), prior_noise=noise)
         replies, failures = self.pooler.exchange.distances(cohort, request)
-        return {site: [reply.distance, reply.noise] for site, reply in replies.items()}, failures
+        floor = DistanceRelease.planned(prior, noise, self.config.privacy).floor if replies else 0.0
+        return {site: [reply.distance, reply.noise, floor] for site, reply in replies.items()}, failures
 
     def _reference(self, checkpoint: Checkpoint) -> Arrays:
         """Give the public centre of signatures: the last prior, or how the model looks at images of noise."""

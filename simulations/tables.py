@@ -92,6 +92,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "distance", "number", "noisy distance of the site's mean signature from the others'", "standard deviations"
         ),
         Column("noise", "number", "standard deviation of the noise in it", "standard deviations"),
+        Column("floor", "number", "distance at which a site like all others seems to lie", "standard deviations"),
     ),
     "health": (
         _METHOD,

@@ -11,6 +11,7 @@ from common.attention.schema import Schema
 from server.history import POOLED, RoundRecord
 
 Row = dict[str, Any]
+TOLD = ("distance", "noise", "floor")
 
 
 def history_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
@@ -44,8 +45,8 @@ def health_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[
 def told_rows(method: str, seed: int, records: list[RoundRecord]) -> Iterator[Row]:
     """Under privacy, how far every site said that it lies from the others."""
     for record in records:
-        for site, (distance, noise) in record.distances.items():
-            yield {"method": method, "seed": seed, "site": site, "distance": distance, "noise": noise}
+        for site, told in record.distances.items():
+            yield {"method": method, "seed": seed, "site": site, **dict(zip(TOLD, told, strict=True))}
 
 
 def distance_rows(schema: Schema, means: dict[str, NDArray[np.float64]]) -> tuple[list[Row], list[Row]]:

@@ -161,7 +161,14 @@ def _history(rng: np.random.Generator, sources: tuple[str, ...], metric: str, ro
 
 def _distances(rng: np.random.Generator, sites: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
-        {"method": "federated", "seed": seed, "site": site, "distance": float(rng.normal(1.0, 0.6)), "noise": 0.4}
+        {
+            "method": "federated",
+            "seed": seed,
+            "site": site,
+            "distance": float(rng.normal(1.0, 0.6)),
+            "noise": 0.4,
+            "floor": 0.5,
+        }
         for seed in (1, 2)
         for site in sites
     ]

@@ -1,5 +1,6 @@
 """Build the report of a run: figures as files and one page."""
 
+from importlib import import_module
 from pathlib import Path
 
 from simulations.report import FIGURES
@@ -20,7 +21,8 @@ def build_report(results: Results, folder: Path) -> Path:
         RunFolderError: The folder cannot be written.
     """
     sections = [in_words(results), result_tables(results)]
-    sections += [_drawn(results, name, folder, position) for position, name in enumerate(FIGURES, start=1)]
+    shown = [name for name in FIGURES if has_section(results, name)]
+    sections += [_drawn(results, name, folder, position) for position, name in enumerate(shown, start=1)]
     sections += [how_run(results), files(results)]
     record = results.record
     code = record["code"]
@@ -33,6 +35,12 @@ def build_report(results: Results, folder: Path) -> Path:
     with writing(folder):
         write_whole(path, page(record["name"], header(results), sections, footer).encode())
     return path
+
+
+def has_section(results: Results, name: str) -> bool:
+    """Whether a figure stands in the page: all do, and say what is missing, but those that few runs could fill."""
+    module = import_module(FIGURES[name].partition(":")[0])
+    return not getattr(module, "ONLY_WITH_ROWS", False) or bool(results.rows(module.TABLE))
 
 
 def _drawn(results: Results, name: str, folder: Path, position: int) -> Section:

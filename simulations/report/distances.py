@@ -6,11 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from simulations.report import words
-from simulations.report.style import BLUE, MUTED, RULE, WIDTH, missing, styled
+from simulations.report.style import BLUE, MUTED, RULE, VERMILION, WIDTH, missing, styled
 from simulations.results import Results
 
 TITLE = "How far each site lies from the others, under privacy"
 TABLE = "distances"
+ONLY_WITH_ROWS = True
+"""A run without such rows has no such section: most runs release none."""
 COVERING = 2.118
 """Standard deviations that hold 95 % of Laplace noise: ln 20 / √2."""
 
@@ -24,8 +26,9 @@ def describe(results: Results) -> str:
     return (
         f"Distance of the mean attention signature of each of {words.count(len(sites), 'site')} from the others', "
         f"in standard deviations between patients, {words.count(len(seeds), 'seed')}, a mark each. Bars: 95 % of the "
-        f"noise that protects the patients; a bar that reaches 0 tells no shift from none, and a mark may lie below. "
-        f"The chance of which patients came is not in the bars."
+        f"noise that protects the patients. The tick is where a site like all others would seem to lie, because the "
+        f"prior that it is held against is noisy too: a bar that reaches it tells no shift from none. The chance of "
+        f"which patients came is in neither."
     )
 
 
@@ -59,4 +62,5 @@ def _marks(axis: Any, y: int, rows: list[dict[str, Any]]) -> None:
             color=MUTED,
             linewidth=1.2,
         )
+        axis.plot([row["floor"]], [place], "|", color=VERMILION, markersize=9, markeredgewidth=1.6)
         axis.plot([row["distance"]], [place], "o", color=BLUE, markersize=4.5)

@@ -11,7 +11,7 @@ import pytest
 from common.errors import ConfigError, RunFolderError
 from simulations import report
 from simulations.report import FIGURES, words
-from simulations.report.build import build_report
+from simulations.report.build import build_report, has_section
 from simulations.report.compare import cautions, compare_report, differing
 from simulations.report.headline import best_value
 from simulations.report.markup import VOID, Html, safe, tag
@@ -126,6 +126,15 @@ def test_empty_results_make_a_page_too(tmp_path: Path):
     page = build_report(empty_results(), tmp_path)
     seen = "".join(read(page).text)
     assert "has not been judged" in seen
+
+
+def test_a_figure_that_few_runs_can_fill_stands_only_where_it_is_filled(tmp_path: Path):
+    assert has_section(made_results(), "distances")
+    assert not has_section(empty_results(), "distances")
+    assert all(has_section(empty_results(), name) for name in FIGURES if name != "distances")
+    text = build_report(empty_results(), tmp_path).read_text(encoding="utf-8")
+    assert "under privacy</h2>" not in text
+    assert not (tmp_path / "figures" / "distances.svg").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
