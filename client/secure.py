@@ -72,8 +72,7 @@ def masked(
         SecureAggregationError: The sum is about another round, request or layout, or a refusal of the session.
     """
     session = resume(config, site, notes, request.terms)
-    terms = session.params
-    _check_about(config, terms)
+    terms = session.params  # whose run and purpose were checked when it began
     if terms.round != request.round or PURPOSES[terms.purpose] is not type(request):
         raise _another(f"the sum is of {terms.purpose!r} in round {terms.round} and the request is not")
     session.policy.check(site.name, terms, layout.digest, subject_of(request))

@@ -306,6 +306,18 @@ def test_an_update_that_is_not_finite_is_named_and_left_out(update, tmp_path, mo
     assert records[0].failures == {"harbour": "not-finite"}
 
 
+def test_counts_of_zero_are_no_mean(monkeypatch):
+    plain = client.pooled.Contributor._plain
+    empty = {"weight": np.array([0], np.int64), "loss": np.array([0.0])}
+    monkeypatch.setattr(
+        client.pooled.Contributor,
+        "_plain",
+        lambda self, request, seed: {**plain(self, request, seed), **empty},
+    )
+    with pytest.raises(AggregationError, match="hidden counts add up to none"):
+        train_small(small_config(rounds=1, attention__every=0, **SECURE))
+
+
 def test_a_zero_update_is_an_update(monkeypatch):
     import client.pooled as pooled
     from client.training import Trained

@@ -81,3 +81,11 @@ def test_a_site_without_a_folder_keeps_no_ledger_and_so_takes_no_part(tmp_path):
     site = replace(hospital(tmp_path, config, BUDGET), ledger=None)
     with pytest.raises(ConfigError, match="Set `out`"):
         pay(config, site)
+
+
+def test_a_site_that_allows_less_than_the_run_offers_is_asked_no_more(tmp_path):
+    config = small_config(**{**PRIVATE, "privacy__noise_multiplier": 0.4}, privacy__epsilon=90.0)
+    with pytest.raises(BudgetExhaustedError):
+        pay(config, hospital(tmp_path, config, BUDGET))
+    (tmp_path / "other").mkdir()
+    pay(config, hospital(tmp_path / "other", config, BUDGET.replace("8.0", "90.0")))
