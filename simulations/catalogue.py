@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.guidance import GUIDANCE
+from client.private import ENGINES
 from common.attention import ATTENTION
 from common.config import RunConfig, default_values
 from common.data import DATASETS
@@ -18,13 +19,18 @@ from common.metrics import METRICS
 from common.models import MODELS
 from common.tasks import TASKS
 from server.strategies import STRATEGIES
+from simulations.attacks import ATTACKS
+from simulations.corruptions import CORRUPTIONS
 from simulations.experiment import EMBEDDED, StudySettings
 from simulations.protocols import PROTOCOLS
 from simulations.report import FIGURES
 
 FAMILIES = {
+    "attacks": ATTACKS,
     "attention": ATTENTION,
+    "corruptions": CORRUPTIONS,
     "datasets": DATASETS,
+    "engines": ENGINES,
     "explanations": EXPLANATIONS,
     "figures": FIGURES,
     "guidance": GUIDANCE,
