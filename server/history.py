@@ -22,7 +22,7 @@ class RoundRecord:
     `weights` a site to the factor by which attention multiplied its weight, where it did; `distances` a site to how far
     its attention lies from the others' under privacy, the standard deviation of the noise in it, and how far it would
     seem to lie by the prior's noise alone; `vectors` a site to its noisy mean signature, where that says more than its
-    noise (`server/single_signatures.py`).
+    noise (`server/released_signatures.py`).
     """
 
     round: int

@@ -1,7 +1,6 @@
 """A round of sums: what sites contribute is added, in the clear or securely, and only the sum is looked at."""
 
 import logging
-import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +10,13 @@ from numpy.typing import NDArray
 
 from common.arrays import Arrays, is_float
 from common.attention.base import AttentionModel
-from common.attention.prior import Prior, pool
+from common.attention.prior import Prior
 from common.attention.schema import schema_of
-from common.attention.signature import Signature
 from common.config import RunConfig
 from common.contribution import (
     LOSS,
     METRICS,
-    PATIENTS,
     RELEASE,
-    SQUARES,
-    TOTAL,
     UPDATE,
     WEIGHT,
     class_count,
@@ -36,16 +31,14 @@ from common.errors import AggregationError
 from common.messages import EvaluateRequest, PooledReply, TrainRequest
 from common.metrics.released import read_release
 from common.privacy.plan import Plan
-from common.privacy.signature import pooled_prior, sensitivity
 from common.randomness import SecureRandom
 from common.secagg.groups import combine, draw_groups
 from common.secagg.layout import Layout
-from common.secagg.params import threshold
 from common.subject import subject_of
 from common.tasks.base import Task
 from server.exchange import Exchange
+from server.released_signatures import ReleasedSignatures
 from server.secure import SecureSums, Sums
-from server.single_signatures import showable
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -116,7 +109,9 @@ class Pooler:
         update = combine(means, self.config.secure_aggregation.combine)
         whole, sites = _added(found.sums)
         loss = float(whole[LOSS][0] / whole[WEIGHT][0]) if LOSS in whole else None
-        return Brought(unflatten(update, request.arrays), sites, self._prior(whole, request), loss), found.failures
+        return Brought(
+            unflatten(update, request.arrays), sites, self.signatures.prior(whole, request), loss
+        ), found.failures
 
     def judge(self, sites: list[str], request: EvaluateRequest) -> tuple[Brought, dict[str, str]]:
         """Let sites judge, where the settings release something after this round."""
@@ -127,8 +122,8 @@ class Pooler:
             return Brought({}, ()), found.failures
         whole, alive = _added(found.sums)
         metrics = read_release(self.config.task.name, whole[METRICS]) if METRICS in whole else {}
-        shown = self._showable(found.single, request)
-        return Brought({}, alive, self._prior(whole, request), metrics=metrics, shown=shown), found.failures
+        shown = self.signatures.showable(found.single, request)
+        return Brought({}, alive, self.signatures.prior(whole, request), metrics=metrics, shown=shown), found.failures
 
     def _collect(self, sites: list[str], request: TrainRequest | EvaluateRequest, purpose: str) -> Collected:
         secure = self.config.secure_aggregation
@@ -185,43 +180,11 @@ class Pooler:
             )
         return mean
 
-    def _prior(self, whole: Mapping[str, Floats], request: TrainRequest | EvaluateRequest) -> Prior | None:
+    @property
+    def signatures(self) -> ReleasedSignatures:
+        """What reads the signatures in sums."""
         schema = schema_of(self.model).id if self.model.attention_sites else ""
-        if RELEASE in whole:
-            reference, clip = request.reference["reference"], self.config.privacy.signature_clip
-            count = len(whole[RELEASE]) // (2 * len(reference) + 1)
-            try:
-                return pooled_prior(whole[RELEASE], count, reference, clip, schema)
-            except AggregationError as error:
-                log.warning("no prior this time: %s", error)
-        elif TOTAL in whole and whole[PATIENTS][0] > 0:
-            squares = whole[SQUARES].clip(min=0)
-            return pool([Signature(schema, int(whole[PATIENTS][0]), whole[TOTAL], squares)])
-        return None
-
-    def prior_noise(self, prior: Prior, sites: int, cohort: int) -> float:
-        """Give the standard deviation of the noise on each entry of the mean of a prior that sites of a cohort made.
-
-        Classes' slots are added up, each with its noise. Sites that add all of it add it each; of shares, more than the
-        priced ones are in a sum when more sites live than must.
-        """
-        privacy, secure = self.config.privacy, self.config.secure_aggregation
-        noises = {"site": float(sites), "central": 1.0}.get(privacy.placement, 0.0)
-        if privacy.placement == "distributed":
-            noises = sites / (threshold(cohort, secure.colluders) - secure.colluders)
-        deviation = privacy.signature_noise_multiplier * sensitivity(privacy.signature_clip)
-        classes = class_count(self.config, self.task)
-        return deviation * math.sqrt(classes * noises) / prior.patients
-
-    def _showable(
-        self, single: Mapping[str, Arrays], request: TrainRequest | EvaluateRequest
-    ) -> dict[str, list[float]]:
-        """Give the single signatures that may be shown; none where the server adds the noise, or sees sums alone."""
-        releases = {site: each[RELEASE] for site, each in single.items() if RELEASE in each}
-        if not releases or self.config.privacy.placement != "site":
-            return {}
-        classes, reference = class_count(self.config, self.task), request.reference["reference"]
-        return showable(releases, classes, reference, self.config.privacy, schema_of(self.model).id)
+        return ReleasedSignatures(self.config, class_count(self.config, self.task), schema)
 
     def _layout(self, request: TrainRequest | EvaluateRequest, sites: int) -> Layout:
         length = schema_of(self.model).length if self.model.attention_sites else 0

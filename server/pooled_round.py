@@ -94,7 +94,7 @@ class PooledRounds:
         """Ask every site how far it lies from the last prior, where it was just pooled under the same arrays."""
         if not distance_released(self.config) or prior is None:
             return {}, {}
-        noise = self.pooler.prior_noise(prior, sites, len(cohort))
+        noise = self.pooler.signatures.prior_noise(prior, sites, len(cohort))
         request = DistanceRequest(arrays=arrays, prior=prior.arrays(), prior_noise=noise)
         replies, failures = self.pooler.exchange.distances(cohort, request)
         floor = DistanceRelease.planned(prior, noise, self.config.privacy).floor if replies else 0.0

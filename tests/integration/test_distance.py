@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import server.pooled
+import server.released_signatures
 from client.distance import tell_distance
 from client.site import MEMBERS, open_site
 from common.arrays import load_arrays
@@ -114,7 +114,9 @@ def test_a_prior_of_another_model_is_refused(ended):
 def test_single_vectors_stand_in_the_record_where_they_may_be_shown_and_nowhere_else(ended, monkeypatch, tmp_path):
     config, _, records = ended
     assert all(record.vectors == {} for record in records)  # so few patients say less than the noise
-    monkeypatch.setattr(server.pooled, "showable", lambda releases, *rest: {site: [1.0] for site in releases})
+    monkeypatch.setattr(
+        server.released_signatures, "said_beyond_noise", lambda told, *rest: {site: [1.0] for site in told}
+    )
     _, records = train_small(config.replace({"out": str(tmp_path)}))
     assert [set(record.vectors) for record in records] == [set(), set(SITES)]
     for name, changes in (
