@@ -137,6 +137,11 @@ def read_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
     return arrays, notes
 
 
+def arrays_digest(arrays: Arrays) -> str:
+    """SHA-256 over names, types, shapes and bytes: which model this is. Names may come in any order."""
+    return _digest(arrays, {})
+
+
 def _digest(arrays: Arrays, notes: Mapping[str, str]) -> str:
     hash_ = hashlib.sha256(json.dumps(dict(notes), sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
