@@ -24,6 +24,7 @@ from simulations.corruptions import CORRUPTIONS
 from simulations.experiment import EMBEDDED, StudySettings
 from simulations.protocols import PROTOCOLS
 from simulations.report import FIGURES
+from simulations.streams import STREAMS
 
 FAMILIES = {
     "attacks": ATTACKS,
@@ -38,6 +39,7 @@ FAMILIES = {
     "models": MODELS,
     "protocols": PROTOCOLS,
     "strategies": STRATEGIES,
+    "streams": STREAMS,
     "tasks": TASKS,
 }
 
