@@ -13,7 +13,8 @@ ConsiliumError                exit 1
 │  └─ SecureAggregationError           secure aggregation refuses; `refusal` says what by name
 ├─ AggregationError           exit 7   replies cannot be combined
 ├─ RunFolderError             exit 8   a run folder exists, is missing, damaged or full
-└─ AttentionError             exit 9   a model's attention cannot be read where the model says it is
+├─ AttentionError             exit 9   a model's attention cannot be read where the model says it is
+└─ AdaptationError            exit 10  a method of test-time adaptation does not fit the model or the task
 
 Every message has three parts: what was found, what is allowed, what to do. Only `code` may cross the wire.
 """
@@ -162,6 +163,16 @@ class AttentionError(ConsiliumError):
 
     code = "attention"
     exit_code = 9
+
+
+class AdaptationError(ConsiliumError):
+    """A method of test-time adaptation does not fit the model, the task, or what is known of the source sites.
+
+    What to do: take one of the methods that the message names, or measure what it says is missing.
+    """
+
+    code = "adaptation"
+    exit_code = 10
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -1,0 +1,136 @@
+"""MEASURES: what can be measured at a source site, each as sums over its images that add across sites."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.adaptation.answers import classes_of, log_probabilities, rows
+from client.adaptation.source import Moments, Source
+from common.attention.base import AttentionModel
+
+Found = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A batch as a measure sees it.
+
+    Shapes: images [B, C, H, W]; labels int64 [B] or [B, H, W] (several findings: [B, L]); features [B, D, *S];
+    logits [B, K, *S].
+    """
+
+    images: Tensor
+    labels: Tensor
+    features: Tensor
+    logits: Tensor
+
+
+class Measure(Protocol):
+    """Contract: fed batch by batch, gives sums; `read` turns added sums into a field of `Source`."""
+
+    after: ClassVar[tuple[str, ...]]
+    """Fields that must be known before."""
+
+    def __init__(self, model: AttentionModel, known: Source) -> None: ...
+
+    def add(self, seen: Seen) -> None:
+        """Add a batch."""
+        ...
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give the sums, float64."""
+        ...
+
+    @staticmethod
+    def read(sums: Found) -> object:
+        """Make the field."""
+        ...
+
+
+class ClassPrior:
+    """Counts labels (segmentation: pixels) by class."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._counts = np.zeros(1)
+
+    def add(self, seen: Seen) -> None:
+        """Count."""
+        classes = classes_of(seen.logits.shape[1])
+        counts = np.bincount(seen.labels.flatten().cpu().numpy(), minlength=classes)
+        self._counts = self._counts + counts.astype(np.float64)
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give counts, [K]."""
+        return {"counts": self._counts}
+
+    @staticmethod
+    def read(sums: Found) -> Tensor:
+        """Divide."""
+        return torch.from_numpy(sums["counts"] / sums["counts"].sum())
+
+
+class Confusion:
+    """Adds probabilities by true class."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._total = np.zeros((1, 1))
+
+    def add(self, seen: Seen) -> None:
+        """Add the batch's rows."""
+        p = rows(log_probabilities(seen.logits)).double().exp()
+        total = p.new_zeros(p.shape[1], p.shape[1]).index_add_(0, seen.labels.flatten(), p)
+        self._total = self._total + total.cpu().numpy()
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give the added probabilities, [K, K]."""
+        return {"total": self._total}
+
+    @staticmethod
+    def read(sums: Found) -> Tensor:
+        """Divide each row by its images; a class without any has the uniform row."""
+        total = sums["total"]
+        count = total.sum(1, keepdims=True)
+        return torch.from_numpy(np.where(count > 0, total / np.maximum(count, 1e-12), 1 / len(total)))
+
+
+class Features:
+    """Adds what enters the head, and its squares."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._sums = [np.zeros(1), np.zeros(1), np.zeros(1)]
+
+    def add(self, seen: Seen) -> None:
+        """Add."""
+        found = rows(seen.features).double()
+        parts = (torch.tensor([float(len(found))]), found.sum(0), found.square().sum(0))
+        self._sums = [old + new.cpu().numpy() for old, new in zip(self._sums, parts, strict=True)]
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give count, sum and sum of squares, [1], [D], [D]."""
+        return dict(zip(("count", "sum", "squares"), self._sums, strict=True))
+
+    @staticmethod
+    def read(sums: Found) -> Moments:
+        """Give mean and variance."""
+        return moments(sums["count"], sums["sum"], sums["squares"])
+
+
+def moments(count: NDArray[np.float64], total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
+    """Turn sums into mean and biased variance, float32; rounding never makes a variance negative."""
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    return Moments(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
+
+
+MEASURES: dict[str, type[Measure]] = {"class_prior": ClassPrior, "confusion": Confusion, "features": Features}

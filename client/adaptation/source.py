@@ -1,0 +1,35 @@
+"""What a method of adaptation may know of the sites that trained the model: statistics, never an image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Mean and (biased) variance of something, float32 of one shape."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Each field is absent until it is measured (`client.adaptation.measure`); `needs` of a method says which it wants.
+
+    All but `exclusive` are statistics of validation images of the source sites under the shipped model, on its device.
+    """
+
+    exclusive: bool = True
+    """Whether classes exclude one another: all tasks but multilabel."""
+    images: int = 0
+    """How many were measured."""
+    class_prior: Tensor | None = None
+    """Share of each class among the labels (segmentation: among the pixels), float64 [K], sum 1; K = 2 if binary."""
+    confusion: Tensor | None = None
+    """Mean probabilities by true class (row), float64 [K, K], rows sum to 1; a class without images knows nothing."""
+    features: Moments | None = None
+    """What enters the head, [D]; over images and, for segmentation, pixels."""
+    extras: Mapping[str, object] | None = None
+    """What a method of its own brings along, by name."""
