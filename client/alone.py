@@ -1,19 +1,22 @@
 """What a site sends where the server may see each site by itself: its update, its signature, its metric sums."""
 
+from collections.abc import Callable
+
 from client.charge import charged
 from client.evaluation import LossSum, metric_sums, predict
 from client.extras import Extras
 from client.guidance.prepare import prepare, remember
+from client.own import own_arrays, own_store
+from client.personal import MANNERS
+from client.personal.base import LocalRound, Outcome
 from client.signature import measure
 from client.site import Site
-from client.store import Store
-from client.training import train as train_locally
-from common.arrays import Arrays, load_arrays, model_arrays, update_between
+from common.arrays import load_arrays, update_between
 from common.attention.base import AttentionModel
 from common.config import RunConfig
 from common.data.base import Dataset
-from common.errors import ConfigError, ProtocolError
-from common.messages import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
+from common.errors import ProtocolError
+from common.messages import TOGETHER, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from common.privacy.plan import Plan
 from common.seeds import derive
 
@@ -36,20 +39,16 @@ def train_alone(config: RunConfig, site: Site, model: AttentionModel, request: T
             )
             if signature and config.guidance.alignment:
                 remember(config, site, model, signature, request.round)
-        _personalise(model, site, request.arrays, request.keep_local, up_to=request.round - 1)
-        seed = derive(config.seed, "site", site.name, "round", request.round)
-        extras = Extras(request.mu, guidance)
-        trained = train_locally(model, site.task, site.data.train, config.train, seed, extras)
-        arrays = model_arrays(model)
-        if request.keep_local:
-            _store(site).save(request.round, {name: arrays[name] for name in request.keep_local})
-        update = update_between(arrays, request.arrays)
+        outcome = _train(config, site, model, request, Extras(request.mu, guidance))
+        if outcome.kept:
+            own_store(site).save(request.round, outcome.kept)
+        update = update_between(outcome.arrays, request.arrays)
         charge.leave(update)
     return TrainReply(
         site=site.name,
         update=update,
-        images=trained.images,
-        loss_sum=trained.loss_sum,
+        images=outcome.trained.images,
+        loss_sum=outcome.trained.loss_sum,
         signature=signature,
         health=health,
     )
@@ -64,7 +63,8 @@ def judge_alone(config: RunConfig, site: Site, model: AttentionModel, request: E
             signature, health = measure(
                 model, site.data.train, config.attention, derive(config.seed, "signature", site.name)
             )
-        _personalise(model, site, request.arrays, request.keep_local, up_to=request.round)
+        if request.own and site.data.role == "source":
+            load_arrays(model, own_arrays(request.arrays, own_store(site).load(request.round)))
         loss = LossSum()
         sums = metric_sums(site.task, predict([model], site.task, data, loss))
         charge.leave(sums)
@@ -73,18 +73,25 @@ def judge_alone(config: RunConfig, site: Site, model: AttentionModel, request: E
     )
 
 
-def _personalise(model: AttentionModel, site: Site, arrays: Arrays, keep_local: tuple[str, ...], up_to: int) -> None:
-    """Put the site's own arrays over the global ones; an update is measured from the global ones all the same."""
-    if unknown := sorted(set(keep_local) - set(arrays)):
+def _train(config: RunConfig, site: Site, model: AttentionModel, request: TrainRequest, extras: Extras) -> Outcome:
+    """Train in the request's manner; an update is measured from the global arrays, whatever is the site's own."""
+    if unknown := sorted(set(request.keep_local) - set(request.arrays)):
         raise ProtocolError(f"the server names {len(unknown)} arrays to keep that the model does not have.")
-    if keep_local and site.data.role == "source":
-        load_arrays(model, {**arrays, **_store(site).load(up_to)})
-
-
-def _store(site: Site) -> Store:
-    if site.store is None:
-        raise ConfigError(
-            "strategies 'fedbn' and 'fedattnnorm' keep arrays at the site and need a folder. Set `out`, or the site's "
-            "`state`."
+    if request.manner not in MANNERS:
+        raise ProtocolError(f"the server asks to train {request.manner!r}. Known are {', '.join(MANNERS)}.")
+    keeps = bool(request.keep_local) or request.manner != TOGETHER
+    train: Callable[[LocalRound], Outcome] = MANNERS.load(request.manner)
+    return train(
+        LocalRound(
+            model=model,
+            task=site.task,
+            data=site.data.train,
+            settings=config.train,
+            strategy=config.strategy,
+            extras=extras,
+            seed=derive(config.seed, "site", site.name, "round", request.round),
+            arrays=request.arrays,
+            names=request.keep_local,
+            kept=own_store(site).load(request.round - 1) if keeps else {},
         )
-    return Store(site.store)
+    )

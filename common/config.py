@@ -99,6 +99,10 @@ class StrategySection(Section):
     """How the server combines updates."""
 
     name: str = Field(description="strategy: see `consilium list strategies`")
+    personal: str = Field(
+        description="comma-separated paths of arrays that each site keeps, beside those of the strategy; a path stands "
+        "for all below it, * for anything; roles: @head, @norms, @statistics, @attention"
+    )
     mu: float = Field(ge=0, le=100, description="fedprox: weight of the proximal term")
     server_learning_rate: float = Field(gt=0, le=100, description="fedadam, fedyogi, fedadagrad: server step size")
     beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi, fedadagrad: first-moment decay")

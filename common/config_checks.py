@@ -7,6 +7,9 @@ from common.errors import ConfigError
 if TYPE_CHECKING:
     from common.config import RunConfig
 
+PERSONAL = ("fedattnnorm", "fedbn", "fedper", "silobn")
+"""Strategies by which each site has arrays of its own."""
+
 
 def check_together(config: "RunConfig") -> None:
     """Refuse settings that only make sense together."""
@@ -65,10 +68,12 @@ def _check_sums(config: "RunConfig") -> None:
             "strategy 'fedexp' reads the lengths of single sites' updates, which privacy and secure aggregation hide. "
             "Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
         )
-    if config.pooled and config.strategy.name in ("fedbn", "fedattnnorm"):
+    if config.pooled and (config.strategy.name in PERSONAL or config.strategy.personal):
+        found = "strategy.personal" if config.strategy.personal else f"strategy {config.strategy.name!r}"
         raise ConfigError(
-            f"strategy {config.strategy.name!r} keeps arrays at each site, and under privacy or secure aggregation "
-            f"no site has arrays of its own yet. Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
+            f"{found} keeps arrays at each site, and under privacy or secure aggregation no site has arrays of its "
+            f"own yet. Leave 'strategy.personal' empty and take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or "
+            f"'fedadagrad'."
         )
     if secure.combine != "mean" and secure.groups < 3:
         raise ConfigError(

@@ -16,9 +16,11 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 RAW = "consilium.raw.le"
 MOST_AXES = 32
+TOGETHER = "together"
+"""The manner of training in which all arrays are trained at once, wherever they live."""
 DTYPES = ("float16", "float32", "float64", "int64", "int32", "uint32", "uint64", "uint8", "bool")
 
 
@@ -47,6 +49,7 @@ class Hello:
 class TrainRequest:
     """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's.
 
+    `manner` says how the site trains what is its own (`client/personal`); the numbers that this needs are settings.
     `prior` is that of the newest measurement, as `Prior.arrays` gives it; empty before the first or where none is used.
     Under privacy `noise_multiplier` is the noise that the run intends, which the site's ledger prices, and `reference`
     the public centre of signatures. Under secure aggregation `terms` are those of the sum and `sealed` holds the
@@ -57,6 +60,7 @@ class TrainRequest:
     arrays: Arrays
     mu: float = 0.0
     keep_local: tuple[str, ...] = ()
+    manner: str = TOGETHER
     measure: bool = False
     prior: Arrays = field(default_factory=dict)
     noise_multiplier: float = 0.0
@@ -79,12 +83,12 @@ class TrainReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateRequest:
-    """Judge `arrays` on one split, and measure the signature if asked."""
+    """Judge `arrays` on one split, with what the site keeps for itself if `own`; measure the signature if asked."""
 
     round: int
     arrays: Arrays
     split: str
-    keep_local: tuple[str, ...] = ()
+    own: bool = False
     measure: bool = False
     noise_multiplier: float = 0.0
     reference: Arrays = field(default_factory=dict)

@@ -16,14 +16,13 @@ import numpy as np
 
 from common.arrays import model_arrays
 from common.attention.base import AttentionModel
-from common.attention.personal import personal_parameters
 from common.attention.prior import pool
 from common.attention.schema import schema_of
 from common.config import RunConfig
 from common.errors import AggregationError, RunFolderError
-from common.messages import EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
+from common.messages import TOGETHER, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from common.metrics import METRICS
-from common.models.norms import norm_parameters
+from common.models.personal import personal_names
 from common.tasks.base import Task
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.exchange import Exchange
@@ -66,8 +65,11 @@ class RoundLoop:
     stop: StopFlag = field(default_factory=threading.Event)
     monitor: HealthMonitor = field(default_factory=HealthMonitor)
     sums: PooledRounds = field(init=False)
+    personal: tuple[str, ...] = field(init=False)
+    """Names of the arrays that each site keeps."""
 
     def __post_init__(self) -> None:
+        self.personal = personal_names(self.model, self.strategy.personal)
         pooler = Pooler(self.config, self.exchange, self.task, self.model)
         self.sums = PooledRounds(self.config, pooler, self.strategy)
 
@@ -133,7 +135,8 @@ class RoundLoop:
             round=number,
             arrays=checkpoint.arrays,
             mu=self.strategy.mu,
-            keep_local=self._local(),
+            keep_local=self.personal,
+            manner=self.strategy.manner,
             measure=measure,
             prior=checkpoint.prior.arrays() if checkpoint.prior and self.config.guidance.needs_prior else {},
         )
@@ -175,10 +178,6 @@ class RoundLoop:
         }
         return factors(known, schema_of(self.model), mode) if mode != "none" and known else {}
 
-    def _local(self) -> tuple[str, ...]:
-        norms = norm_parameters(self.model) if self.strategy.local_norms else ()
-        return norms + (personal_parameters(self.model) if self.strategy.local_attention else ())
-
     def _check_quorum(self, usable: int, failures: Mapping[str, str]) -> None:
         if usable < self.config.cohort.quorum:
             codes = ", ".join(f"{name}: {code}" for name, code in sorted(failures.items())) or "none answered"
@@ -214,7 +213,11 @@ class RoundLoop:
 
     def _judge(self, checkpoint: Checkpoint, measure: bool) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
         request = EvaluateRequest(
-            round=checkpoint.round, arrays=checkpoint.arrays, split="val", keep_local=self._local(), measure=measure
+            round=checkpoint.round,
+            arrays=checkpoint.arrays,
+            split="val",
+            own=bool(self.personal) or self.strategy.manner != TOGETHER,
+            measure=measure,
         )
         replies, failures = self.exchange.evaluate(self.exchange.names(), request)
         judged, refused = sound_judgements(replies)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from client.evaluation import predict
+from client.own import own_arrays
 from client.site import folder_name
 from client.store import Store
 from common.arrays import Arrays, load_arrays
@@ -30,7 +31,6 @@ from common.seeds import derive
 from common.tasks.base import Task
 from common.tasks.build import build_task
 from server.checkpoint import load_checkpoint
-from server.strategies import STRATEGIES
 from simulations.engine import choose_workers
 from simulations.experiment import Experiment
 from simulations.finished import open_finished
@@ -100,7 +100,7 @@ class Court:
         return self._verdicts[case]
 
     def models(self, case: Case) -> list[AttentionModel]:
-        """Load the models of a case; under FedBN with the site's own normalisation arrays where it has some."""
+        """Load the models of a case; with what the site keeps for itself where it has some."""
         return [self._model(case.seed, plan, case.site) for plan in case.jury]
 
     def data(self, site: str, split: str) -> Dataset:
@@ -109,10 +109,8 @@ class Court:
 
     def _model(self, seed: int, plan: str, site: str) -> AttentionModel:
         folder = training_folder(self._run, seed, plan)
-        arrays = final_arrays(folder)
-        strategy = STRATEGIES.load(self._config.strategy.name)
-        if strategy.local_norms or strategy.local_attention:
-            arrays |= Store(folder / "sites" / folder_name(site)).load(self._config.rounds)
+        kept = Store(folder / "sites" / folder_name(site)).load(self._config.rounds)
+        arrays = own_arrays(final_arrays(folder), kept)
         return model_of(arrays, self._config, self.task, self.federation.channels, self.federation.image_size)
 
     def _judge(self, case: Case) -> Verdict:

@@ -1,4 +1,4 @@
-"""Which arrays of a model belong to normalisation: what FedBN keeps at the site."""
+"""Which arrays of a model belong to normalisation: what FedBN, and SiloBN in part, keep at the site."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -24,3 +24,19 @@ def norm_parameters(model: nn.Module) -> tuple[str, ...]:
         elif isinstance(module, tuple(WEIGHT_STANDARDISED.values())):
             names.update((f"{dot}gain", f"{dot}bias"))
     return tuple(key for key in model.state_dict() if key in names)
+
+
+def norm_statistics(model: nn.Module) -> tuple[str, ...]:
+    """Name the running means, variances and counters of normalisation layers as `state_dict` does, in its order.
+
+    Empty where norms keep none: GroupNorm, LayerNorm and weight-standardised convolutions look at one image alone.
+
+    Source: Andreux et al. 2020, "Siloed Federated Learning for Multi-Centric Histopathology Datasets", section 3.
+    """
+    buffers = {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, NORMALISATIONS)
+        for name, _ in module.named_buffers(recurse=False)
+    }
+    return tuple(key for key in model.state_dict() if key in buffers)

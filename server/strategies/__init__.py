@@ -12,6 +12,8 @@ STRATEGIES = Registry(
         "fedadagrad": "server.strategies.fedopt:FedAdagrad",
         "fedexp": "server.strategies.fedexp:FedExp",
         "fedbn": "server.strategies.fedbn:FedBn",
+        "silobn": "server.strategies.silobn:SiloBn",
+        "fedper": "server.strategies.fedper:FedPer",
         "fedattnnorm": "server.strategies.fedattnnorm:FedAttnNorm",
     },
 )

@@ -8,6 +8,8 @@ import numpy as np
 from common.arrays import Arrays, all_finite, is_float, misfit
 from common.config import StrategySection
 from common.errors import AggregationError
+from common.messages import TOGETHER
+from common.models.personal import declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,15 @@ class Strategy:
 
     mu: float = 0.0
     """Weight of the proximal term that sites add to their loss."""
-    local_norms: bool = False
-    """Whether each site keeps its own normalisation arrays."""
-    local_attention: bool = False
-    """Whether each site keeps its own temperatures, gate scales and biases."""
+    personal: tuple[str, ...] = ()
+    """Paths and roles of the arrays that stay at each site (`common/models/personal.py`); `strategy.personal` adds to
+    them. Sites send what they learnt of these too: the mean serves sites that never trained."""
+    manner: str = TOGETHER
+    """How a site trains what is its own (`client/personal`)."""
 
     def __init__(self, settings: StrategySection) -> None:
         self.settings = settings
+        self.personal = tuple(dict.fromkeys((*self.personal, *declared(settings.personal))))
         self.state: Arrays = {}
 
     def apply(self, arrays: Arrays, mean: Arrays) -> Arrays:

@@ -13,5 +13,4 @@ class FedAttnNorm(FedAvg):
     Source: ours, after Li et al. 2021, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization".
     """
 
-    local_norms = True
-    local_attention = True
+    personal = ("@norms", "@attention")

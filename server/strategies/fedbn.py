@@ -12,4 +12,4 @@ class FedBn(FedAvg):
     Source: Li et al. 2021, "FedBN: Federated Learning on Non-IID Features via Local Batch Normalization".
     """
 
-    local_norms = True
+    personal = ("@norms",)

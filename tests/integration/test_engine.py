@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-import client.alone
+import client.personal.base
 from client.app import app as client_app
 from client.signature import measure
 from client.site import MEMBERS, open_site
@@ -153,7 +153,7 @@ def test_a_quorum_beyond_the_sites_is_refused_before_any_work():
 
 def killing(monkeypatch, folder: Path, times: int):
     """Let the worker that trains `harbour` in round 2 be killed in the middle, `times` times."""
-    train_locally = client.alone.train_locally
+    train_locally = client.personal.base.train_locally
 
     def deadly(model, task, data, settings, seed, extras):
         if seed == derive(small_config().seed, "site", "harbour", "round", 2) and len(list(folder.iterdir())) < times:
@@ -161,7 +161,7 @@ def killing(monkeypatch, folder: Path, times: int):
             os.kill(os.getpid(), signal.SIGKILL)
         return train_locally(model, task, data, settings, seed, extras)
 
-    monkeypatch.setattr(client.alone, "train_locally", deadly)
+    monkeypatch.setattr(client.personal.base, "train_locally", deadly)
 
 
 def test_a_worker_killed_while_training_changes_no_bit(monkeypatch, tmp_path):
@@ -196,14 +196,14 @@ def test_below_the_quorum_the_run_ends_and_once_cured_goes_on(monkeypatch, tmp_p
 
 
 def test_a_site_that_hangs_is_named_and_the_quorum_decides(monkeypatch):
-    train_locally = client.alone.train_locally
+    train_locally = client.personal.base.train_locally
 
     def hanging(model, task, data, settings, seed, extras):
         if seed == derive(small_config().seed, "site", "harbour", "round", 1):
             time.sleep(600)
         return train_locally(model, task, data, settings, seed, extras)
 
-    monkeypatch.setattr(client.alone, "train_locally", hanging)
+    monkeypatch.setattr(client.personal.base, "train_locally", hanging)
     config = small_config(rounds=1, cohort__timeout_seconds=8.0, cohort__quorum=3)
     with pytest.raises(AggregationError, match=r"2 usable updates.*\(harbour: no-reply\)"):
         train_small(config, workers=2)

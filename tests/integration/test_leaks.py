@@ -12,6 +12,7 @@ from PIL import Image
 
 import client.alone
 import client.app
+import client.personal.base
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.errors import AggregationError, ConsiliumError, DataError
@@ -124,7 +125,7 @@ def where(place, monkeypatch, error):
         raise error
 
     module, name = {
-        "training": (client.alone, "train_locally"),
+        "training": (client.personal.base, "train_locally"),
         "judging": (client.alone, "predict"),
         "model": (client.app, "load_arrays"),
         "reply": (client.app, "pack"),

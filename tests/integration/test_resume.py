@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import client.alone
+import client.personal.base
 import server.rounds
 from common.errors import RunFolderError
 from common.journal import Journal
@@ -35,7 +35,7 @@ def die(*_: object) -> None:
 
 def arm(moment: str) -> None:
     """Let this process be killed at a moment of round 4."""
-    append, save, learn = History.append, server.rounds.save_checkpoint, client.alone.train_locally
+    append, save, learn = History.append, server.rounds.save_checkpoint, client.personal.base.train_locally
     trainings = []
 
     def append_or_die(self, record):
@@ -57,7 +57,11 @@ def arm(moment: str) -> None:
             die()
         return learn(*arguments)
 
-    History.append, server.rounds.save_checkpoint, client.alone.train_locally = append_or_die, save_or_die, learn_or_die
+    History.append, server.rounds.save_checkpoint, client.personal.base.train_locally = (
+        append_or_die,
+        save_or_die,
+        learn_or_die,
+    )
 
 
 def killed(name: str, out: Path, moment: str) -> None:

@@ -71,13 +71,20 @@ BODIES = {
         image_size=number,
     ),
     TrainRequest: st.builds(
-        TrainRequest, round=number, arrays=arrays, mu=real, keep_local=names, measure=st.booleans(), prior=arrays
+        TrainRequest,
+        round=number,
+        arrays=arrays,
+        mu=real,
+        keep_local=names,
+        manner=text,
+        measure=st.booleans(),
+        prior=arrays,
     ),
     TrainReply: st.builds(
         TrainReply, site=text, update=arrays, images=number, loss_sum=real, signature=signature, health=health
     ),
     EvaluateRequest: st.builds(
-        EvaluateRequest, round=number, arrays=arrays, split=text, keep_local=names, measure=st.booleans()
+        EvaluateRequest, round=number, arrays=arrays, split=text, own=st.booleans(), measure=st.booleans()
     ),
     EvaluateReply: st.builds(
         EvaluateReply, site=text, images=number, loss_sum=real, sums=arrays, signature=signature, health=health
@@ -194,7 +201,7 @@ def broken(name, value=None):
     return records
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, "4", True, 4.5])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 6, "5", True, 5.5])
 def test_another_version_is_refused(version):
     with pytest.raises(ProtocolError, match="version"):
         unpack(broken("version", version), TrainReply)

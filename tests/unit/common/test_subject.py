@@ -18,6 +18,7 @@ JUDGE = EvaluateRequest(round=3, arrays=TRAIN.arrays, split="val")
         {"round": 4},
         {"mu": 1e6},
         {"keep_local": ("a",)},
+        {"manner": "alone"},
         {"measure": True},
         {"noise_multiplier": 0.1},
         {"prior": {"a": np.zeros(1)}},
@@ -35,7 +36,7 @@ def test_whatever_steers_a_site_changes_it(changes):
 
 
 def test_every_field_is_covered():
-    fields = {"round", "arrays", "mu", "keep_local", "measure", "prior", "noise_multiplier", "reference"}
+    fields = {"round", "arrays", "mu", "keep_local", "manner", "measure", "prior", "noise_multiplier", "reference"}
     assert fields | {"terms", "sealed"} == set(TrainRequest.__dataclass_fields__)
     assert subject_of(replace(JUDGE, split="test")) != subject_of(JUDGE)
 
