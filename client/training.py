@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.extras import PLAIN, Extras
+from client.sharpness import climbed
 from common.attention.base import AttentionModel
 from common.config import TrainSection
-from common.data.augment import augment
+from common.data.augment import augmented
 from common.data.base import Batch, Dataset
 from common.device import precision
 from common.seeds import derive, generator, torch_generator
@@ -46,20 +47,28 @@ def train(
     # Dropout, where a model has it, draws from torch's own state: fix it for this call and put it back after.
     devices = [device] if device.type == "cuda" else []
     total = torch.zeros((), device=device)
+
+    def descend(batch: Batch) -> Tensor:
+        """Put the gradient of the whole objective into the parameters and give the task's loss."""
+        with precision(device, settings.amp):
+            logits = model(batch.images)
+        loss = task.loss(logits, batch, weights)
+        extra = added(batch)
+        optimizer.zero_grad(set_to_none=True)
+        (loss if extra is None else loss + extra).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
     with torch.random.fork_rng(devices=devices), extras.attached(model) as added:
         torch.manual_seed(derive(seed, "dropout"))
         for epoch in range(settings.local_epochs):
             total = torch.zeros((), device=device)
             for batch, count in _batches(data, settings, seed, epoch, device):
-                with precision(device, settings.amp):
-                    logits = model(batch.images)
-                loss = task.loss(logits, batch, weights)
-                extra = added(batch)
-                objective = loss if extra is None else loss + extra
-                optimizer.zero_grad(set_to_none=True)
-                objective.backward()  # type: ignore[no-untyped-call]
+                loss = descend(batch)
+                if settings.sam:
+                    with climbed(list(model.parameters()), settings.sam):
+                        descend(batch)
                 optimizer.step()
-                total += loss.detach() * count
+                total += loss * count
     return Trained(images=len(data), loss_sum=float(total))
 
 
@@ -81,7 +90,7 @@ def _batches(
     for start in range(0, len(order), settings.batch_size):
         index = order[start : start + settings.batch_size]
         batch = data.batch(index, device)
-        yield (augment(batch, random) if settings.augment else batch), len(index)
+        yield augmented(batch, settings, random), len(index)
 
 
 def _class_weights(task: Task, data: Dataset, settings: TrainSection, device: torch.device) -> Tensor | None:

@@ -87,7 +87,25 @@ class TrainSection(Section):
     learning_rate: float = Field(gt=0, le=10, description="local learning rate")
     weight_decay: float = Field(ge=0, le=1, description="decoupled for adamw, L2 for sgd")
     momentum: float = Field(ge=0, lt=1, description="sgd only")
-    augment: bool = Field(description="random flips and small shifts while training")
+    augment: bool = Field(description="change images at random while training, as `augmentation` says")
+    augmentation: Literal["flips", "medical"] = Field(
+        description="flips: flips and small shifts; medical: also turns, sizes and what another scanner would change "
+        "(bias field, gamma, exposure, contrast, brightness, blur, noise), three of them on each image"
+    )
+    amplitude_mix: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="frequencies up to this, in cycles per pixel, take some of another image's amplitude: the look of "
+        "another scanner at the same site; 0 for none, try 0.05",
+    )
+    sam: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="sharpness-aware minimisation: radius within which the loss shall be low everywhere, at twice the "
+        "time; 0 for none, try 0.05",
+    )
     class_weights: Literal["none", "balanced"] = Field(
         description="weigh the loss by the inverse class frequency at the site"
     )
@@ -111,6 +129,13 @@ class StrategySection(Section):
     attention_weights: Literal["none", "robust", "fair"] = Field(
         description="let a site whose attention is far from the others' count less (robust: the minority hospital "
         "pays) or more (fair), within half and twice what its images say"
+    )
+    average_rounds: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the rounds, at the end, whose arrays are averaged into the model that is judged and "
+        "kept; 0 keeps the last round's, try 0.25",
     )
 
 

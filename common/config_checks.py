@@ -52,6 +52,16 @@ def _check_privacy(config: "RunConfig") -> None:
             "'train.class-weights' is 'balanced', which reads how many patients have each label, and no noise covers "
             "that. Set it to 'none' where 'privacy.mechanism' is not."
         )
+    if privacy.on and config.train.sam:
+        raise ConfigError(
+            f"'train.sam' is {config.train.sam:g}: its two gradients of a step would cost twice, and no noise covers "
+            f"the first. Set it to 0 where 'privacy.mechanism' is not 'none'."
+        )
+    if privacy.on and config.train.amplitude_mix:
+        raise ConfigError(
+            f"'train.amplitude-mix' is {config.train.amplitude_mix:g}, which mixes images of several patients, so that "
+            f"no gradient is one patient's. Set it to 0 where 'privacy.mechanism' is not 'none'."
+        )
     _check_sums(config)
 
 

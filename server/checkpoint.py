@@ -14,11 +14,12 @@ NAME = "checkpoint.safetensors"
 
 @dataclass(slots=True)
 class Checkpoint:
-    """The state after `round` rounds."""
+    """The state after `round` rounds. `sums` adds up the arrays of the rounds that are averaged (`averaging.py`)."""
 
     round: int
     arrays: Arrays
     state: Arrays = field(default_factory=dict)
+    sums: Arrays = field(default_factory=dict)
     prior: Prior | None = None
     signatures: dict[str, Signature] = field(default_factory=dict)
 
@@ -32,6 +33,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, config_digest: str) ->
     notes = {"round": str(checkpoint.round), "config-digest": config_digest}
     arrays: Arrays = {f"arrays/{name}": array for name, array in checkpoint.arrays.items()}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
+    arrays |= {f"sums/{name}": array for name, array in checkpoint.sums.items()}
     if prior := checkpoint.prior:
         arrays |= {"prior/mean": prior.mean, "prior/variance": prior.variance}
         notes |= {"prior/schema": prior.schema, "prior/patients": str(prior.patients)}
@@ -77,6 +79,7 @@ def _checkpoint(arrays: Arrays, notes: Mapping[str, str]) -> Checkpoint:
         round=int(notes["round"]),
         arrays=_below("arrays/", arrays),
         state=_below("state/", arrays),
+        sums=_below("sums/", arrays),
         prior=prior,
         signatures={
             site: Signature(

@@ -16,6 +16,7 @@ from common.messages import DistanceRequest, EvaluateRequest, TrainRequest
 from common.privacy.distance_release import DistanceRelease
 from common.privacy.plan import distance_released, measured_rounds
 from common.seeds import torch_generator
+from server.averaging import judged_arrays
 from server.checkpoint import Checkpoint
 from server.history import POOLED, RoundRecord
 from server.pooled import Pooler
@@ -66,9 +67,10 @@ class PooledRounds:
         checkpoint.state, checkpoint.round = self.strategy.state, number
         checkpoint.prior = brought.prior or checkpoint.prior
         last = number == config.rounds and config.attention.every > 0
+        arrays = judged_arrays(checkpoint, config)
         judgement = EvaluateRequest(
             round=number,
-            arrays=checkpoint.arrays,
+            arrays=arrays,
             split="val",
             measure=last,
             noise_multiplier=self.pooler.noise_multiplier,
@@ -76,7 +78,7 @@ class PooledRounds:
         )
         judged, unjudged = self.pooler.judge(cohort, judgement)
         checkpoint.prior = judged.prior or checkpoint.prior
-        distances, silent = self._distances(checkpoint.arrays, judged.prior, len(judged.sites), cohort)
+        distances, silent = self._distances(arrays, judged.prior, len(judged.sites), cohort)
         return RoundRecord(
             round=number,
             cohort=tuple(cohort),

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from common.arrays import model_arrays
+from common.arrays import Arrays, model_arrays
 from common.attention.base import AttentionModel
 from common.attention.prior import pool
 from common.attention.schema import schema_of
@@ -24,6 +24,7 @@ from common.messages import TOGETHER, EvaluateReply, EvaluateRequest, TrainReply
 from common.metrics import METRICS
 from common.models.personal import personal_names
 from common.tasks.base import Task
+from server.averaging import judged_arrays
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from server.exchange import Exchange
 from server.health import HealthMonitor
@@ -149,7 +150,7 @@ class RoundLoop:
         checkpoint.arrays = self.strategy.aggregate(checkpoint.arrays, weighed(updates, factor))
         checkpoint.state = self.strategy.state
         checkpoint.round = number
-        judged, unjudged = self._judge(checkpoint, measure=bool(every) and last)
+        judged, unjudged = self._judge(checkpoint, judged_arrays(checkpoint, self.config), measure=bool(every) and last)
         failures = self._pool(checkpoint, judged) | unjudged | failures
         newest: dict[str, TrainReply | EvaluateReply] = {**replies}
         newest |= {name: reply for name, reply in judged.items() if reply.health}
@@ -211,10 +212,12 @@ class RoundLoop:
                     log.warning("round %d, site %s: attention alarm %r: %s", number, site, family, where)
         return health, alarms
 
-    def _judge(self, checkpoint: Checkpoint, measure: bool) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
+    def _judge(
+        self, checkpoint: Checkpoint, arrays: Arrays, measure: bool
+    ) -> tuple[dict[str, EvaluateReply], dict[str, str]]:
         request = EvaluateRequest(
             round=checkpoint.round,
-            arrays=checkpoint.arrays,
+            arrays=arrays,
             split="val",
             own=bool(self.personal) or self.strategy.manner != TOGETHER,
             measure=measure,

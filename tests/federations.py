@@ -56,7 +56,8 @@ def sorted_like(found: Checkpoint, other: Checkpoint) -> Checkpoint:
     """Put names in the other's order: a file sorts them."""
     arrays = {name: found.arrays[name] for name in other.arrays}
     state = {name: found.state[name] for name in other.state}
-    return replace(found, arrays=arrays, state=state)
+    sums = {name: found.sums[name] for name in other.sums}
+    return replace(found, arrays=arrays, state=state, sums=sums)
 
 
 def same_checkpoint(left: Checkpoint, right: Checkpoint) -> bool:
@@ -65,6 +66,7 @@ def same_checkpoint(left: Checkpoint, right: Checkpoint) -> bool:
         left.round == right.round
         and same_arrays(left.arrays, right.arrays)
         and same_arrays(left.state, right.state)
+        and same_arrays(left.sums, right.sums)
         and (left.prior is None) == (right.prior is None)
         and (left.prior is None or right.prior is None or same_arrays(left.prior.arrays(), right.prior.arrays()))
         and set(left.signatures) == set(right.signatures)

@@ -20,7 +20,7 @@ from client.private.sampling import Patients, micro_batches
 from client.training import Trained, build_optimizer
 from common.attention.base import AttentionModel
 from common.config import TrainSection
-from common.data.augment import augment
+from common.data.augment import augmented
 from common.data.base import Dataset
 from common.errors import ConfigError
 from common.privacy.plan import steps_of
@@ -113,9 +113,7 @@ def clipped_sum(
     with nothing_kept(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(settings.random.seed())
         for part in micro_batches(drawn, settings.privacy.micro_batch):
-            batch = data.batch(part.images, device)
-            if settings.train.augment:
-                batch = augment(batch, torch.default_generator)
+            batch = augmented(data.batch(part.images, device), settings.train, torch.default_generator)
             index = torch.from_numpy(part.patients).to(device)
             found = engine(model, losses, batch, index, settings.clip)
             total = added(total, found.total)

@@ -3,9 +3,21 @@
 import torch
 from torch import Tensor
 
+from common.config import TrainSection
+from common.data.amplitude import mix_amplitude
 from common.data.base import Batch
+from common.data.jitter import jitter
 
 SHARE = 12
+
+
+def augmented(batch: Batch, settings: TrainSection, random: torch.Generator) -> Batch:
+    """Change a batch as the settings say: flips and shifts, jitter of acquisition, mixed amplitudes, in this order."""
+    if settings.augment:
+        batch = augment(batch, random)
+        if settings.augmentation == "medical":
+            batch = jitter(batch, random)
+    return mix_amplitude(batch, settings.amplitude_mix, random) if settings.amplitude_mix else batch
 
 
 def augment(batch: Batch, random: torch.Generator) -> Batch:
