@@ -24,9 +24,9 @@ HERE = Path(__file__).parent
 class DataSection(Section):
     """Which images, which sites, and how they are divided."""
 
-    name: str = Field(description="data set: phantom, archive, folder or medmnist")
+    name: str = Field(description="data set: see `consilium list datasets`")
     seed: int = Field(ge=0, lt=2**63, description="draws the phantom, the partition and the splits; apart from `seed`")
-    path: str = Field(description="file or folder of archive, folder and medmnist; empty for phantom")
+    path: str = Field(description="the file or folder of the data set; empty for phantom")
     image_size: int = Field(ge=0, le=1024, description="side in pixels to which images are brought; 0 keeps them")
     orientation: Literal["as-is", "flip-lr", "flip-ud", "rot90", "rot180", "rot270", "transpose", "transverse"] = Field(
         description="what turns stored images and masks to the orientation that all sites share, counter-clockwise"
@@ -46,6 +46,9 @@ class DataSection(Section):
     partition_alpha: float = Field(gt=0, le=1e6, description="Dirichlet concentration; smaller means more skew")
     max_images_per_site: int = Field(
         ge=0, description="keep whole patients up to this many images per site; 0 keeps all"
+    )
+    max_images_per_patient: int = Field(
+        ge=0, description="keep this many images of each patient, evenly spaced in their order; 0 keeps all"
     )
     patients_per_site: int = Field(ge=4, le=100_000, description="phantom: patients drawn at each site")
     download: bool = Field(description="medmnist: may the file be fetched from the network")

@@ -18,6 +18,7 @@ from common.data.choose import named
 from common.data.orientation import oriented
 from common.data.partition import partition
 from common.data.splits import SPLITS, cap_site, split_site
+from common.data.thin import thin
 from common.errors import ConfigError
 
 Role = Literal["source", "held-out"]
@@ -76,13 +77,15 @@ def open_federation(settings: DataSection) -> Federation:
 
 
 _LOCK = threading.Lock()
+TABLES = (".csv", ".parquet", ".json", "")
+"""What a table of images, patients and sites ends in; one of the benchmarks calls its own without an ending."""
 
 
 @lru_cache(maxsize=1)
 def _divided(settings: DataSection, stamp: tuple[int, ...]) -> Federation:
     """Do everything that the held-out sites do not change."""
     dataset: Dataset = oriented(DATASETS.load(settings.name)(settings), settings.orientation)
-    dataset = partition(dataset.check(), settings)
+    dataset = partition(thin(dataset.check(), settings.max_images_per_patient), settings)
     sites = tuple(_site(dataset, index, settings) for index in range(len(dataset.site_names)))
     return Federation(
         name=dataset.name,
@@ -114,13 +117,17 @@ def _split_digest(sites: tuple[SiteData, ...]) -> str:
 
 
 def _stamp(settings: DataSection) -> tuple[int, ...]:
-    """Sizes and times of the file or folder and what names it, so that changed data are loaded anew."""
+    """Sizes and times of the file or folder and of the tables in it, so that changed data are loaded anew."""
     if not settings.path:
         return ()
     path = Path(settings.path).expanduser()
     stamp: list[int] = []
-    for each in (path, path.with_suffix(".json"), path / "manifest.csv", path / "manifest.parquet"):
-        with suppress(OSError):
+    with suppress(OSError):
+        tables = sorted(each for each in path.iterdir() if each.suffix in TABLES) if path.is_dir() else []
+        for each in (path, *tables):
             status = each.stat()
             stamp += [status.st_size, status.st_mtime_ns]
+    with suppress(OSError):
+        status = path.with_suffix(".json").stat()
+        stamp += [status.st_size, status.st_mtime_ns]
     return tuple(stamp)

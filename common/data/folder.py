@@ -10,8 +10,10 @@ from common.data.archive_columns import default_mask_classes
 from common.data.base import Dataset
 from common.data.choose import PATIENT_COLUMNS, Labels, choose_classes, column, indices, patients_of
 from common.data.folder_files import read_files
+from common.data.listing import Listing
 from common.data.manifest import Table, check_filled, find_manifest, read_manifest
 from common.data.sidecar import Sidecar, read_sidecar, short_names
+from common.data.thin import thinned
 from common.errors import ConfigError, DataError
 
 SPLIT_NAMES = {"train": 0, "val": 1, "test": 2, "0": 0, "1": 1, "2": 2}
@@ -27,22 +29,34 @@ def folder(settings: DataSection) -> Dataset:
     if not settings.path:
         raise ConfigError("data.path is empty. The folder data set needs the path of a folder with a manifest.")
     manifest = find_manifest(Path(settings.path).expanduser())
-    patient = settings.patient if settings.patient != "auto" else PATIENT_COLUMNS[0]
-    table = read_manifest(manifest, ("image", patient, "site"))
-    sidecar = read_sidecar(manifest.with_suffix(".json"))
-    rows, labels, classes = _labels(manifest, table, sidecar, settings)
-    images, masks, owner = read_files(manifest, table, rows, settings)
-    table = {name: cells[rows] for name, cells in table.items()}
-    names = np.char.replace(table["site"], ",", ";")
-    sites, site_names = indices(names, sidecar.names("centres"), f"{manifest.name}: column 'site'")
-    patients = patients_of(table, len(rows), patient, settings.patient_pattern)
+    table = read_manifest(manifest, ("image", _patient_column(settings), "site"))
+    return open_listed(Listing(manifest, table, read_sidecar(manifest.with_suffix(".json"))), settings)
+
+
+def open_listed(listing: Listing, settings: DataSection) -> Dataset:
+    """Open the images that a table lists, with its columns named as docs/reference/folder.md says.
+
+    Raises:
+        ConfigError: A class that is not known.
+        DataError: Cells or files that are not what docs/reference/folder.md asks for.
+    """
+    manifest, sidecar = listing.manifest, listing.sidecar
+    rows, labels, classes = _labels(manifest, listing.table, sidecar, settings)
+    names = patients_of(listing.table, len(listing), _patient_column(settings), settings.patient_pattern)
+    kept = np.arange(len(rows)) if listing.keep is None else np.flatnonzero(listing.keep[rows])
+    kept = kept[thinned(listing.table["site"][rows[kept]], names[rows[kept]], settings.max_images_per_patient)]
+    rows, labels = rows[kept], None if labels is None else labels[kept]
+    images, masks, owner = read_files(listing, rows, settings)
+    table = {name: cells[rows] for name, cells in listing.table.items()}
+    places = np.char.replace(table["site"], ",", ";")
+    sites, site_names = indices(places, sidecar.names("centres"), f"{manifest.name}: column 'site'")
     splits = _splits(manifest, table)
     return Dataset(
         name=sidecar.text("name") or manifest.parent.name,
         images=images,
         labels=None if labels is None else labels[owner],
         masks=masks,
-        patients=patients[owner],
+        patients=names[rows][owner],
         sites=sites[owner],
         site_names=short_names(site_names),
         splits=None if splits is None else splits[owner],
@@ -50,6 +64,10 @@ def folder(settings: DataSection) -> Dataset:
         mask_classes=() if masks is None else sidecar.names("mask_classes") or default_mask_classes(masks),
         licence=sidecar.text("licence"),
     ).check()
+
+
+def _patient_column(settings: DataSection) -> str:
+    return settings.patient if settings.patient != "auto" else PATIENT_COLUMNS[0]
 
 
 def _labels(

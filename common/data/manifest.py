@@ -68,16 +68,16 @@ def check_filled(path: Path, name: str, cells: NDArray[np.str_]) -> None:
         )
 
 
-def files_of(manifest: Path, column: str, cells: NDArray[np.str_]) -> list[Path]:
-    """Give the files that a column names, relative to the manifest.
+def files_of(manifest: Path, column: str, cells: NDArray[np.str_], rows: NDArray[np.int64]) -> list[Path]:
+    """Give the files that a column names in some rows, relative to the manifest.
 
     Raises:
         DataError: A file that is missing or lies outside the folder, also by way of a link. Names the row, not the
             file, whose name may be a patient's.
     """
     root = manifest.parent.resolve()
-    files = [(root / cell).resolve() for cell in cells.tolist()]
-    for row, file in enumerate(files, 1):
+    files = [(root / cell).resolve() for cell in cells[rows].tolist()]
+    for row, file in zip((rows + 1).tolist(), files, strict=True):
         if not file.is_relative_to(root):
             raise DataError(
                 f"{manifest.name}: the {column} of row {row} lies outside the manifest's folder. Allowed are paths "

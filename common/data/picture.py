@@ -16,7 +16,7 @@ LOW, HIGH = 0.5, 99.5
 Image = NDArray[np.uint8] | NDArray[np.float32]
 
 
-def read_image(path: Path, where: str) -> Image:
+def read_image(path: Path, where: str, window: tuple[float, float] | None = None) -> Image:
     """Read the images of a file: one, or every axial slice of a volume.
 
     8-bit pixels stay. Deeper ones are scaled to [0, 1] between the 0.5 and 99.5 percentiles of the file, beyond which
@@ -25,6 +25,7 @@ def read_image(path: Path, where: str) -> Image:
     Args:
         path: PNG, JPEG or NIfTI.
         where: The row of the manifest, for messages.
+        window: Scales deeper pixels from this range, in their own unit, instead.
 
     Shapes: uint8 or float32 [slices, C, H, W].
 
@@ -36,7 +37,7 @@ def read_image(path: Path, where: str) -> Image:
         return values
     if not np.isfinite(values).all():
         raise DataError(f"{where}: the image holds NaN or infinite pixels. Repair or leave out this row.")
-    return _windowed(values.astype(np.float64))
+    return _windowed(values.astype(np.float64, copy=False)) if window is None else _cut(values, *window)
 
 
 def read_mask(path: Path, where: str) -> NDArray[np.uint8]:
@@ -118,7 +119,9 @@ def _read_nifti(path: Path) -> NDArray[Any]:
         return values[None]
     values = values.reshape(values.shape + (1,) * (3 - values.ndim))
     turn: Any = nibabel.orientations
-    canonical: NDArray[Any] = turn.apply_orientation(values.astype(np.float64), turn.io_orientation(volume.affine))
+    canonical: NDArray[Any] = turn.apply_orientation(
+        values.astype(np.float64, copy=False), turn.io_orientation(volume.affine)
+    )
     return canonical[::-1, ::-1].transpose(2, 1, 0)[:, None]
 
 
@@ -132,6 +135,15 @@ def _windowed(values: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.zeros(values.shape, dtype=np.float32)
     scaled: NDArray[np.float32] = ((values.clip(low, high) - low) / (high - low)).clip(0, 1).astype(np.float32)
     return scaled
+
+
+def _cut(values: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
+    """Scale from a range that is known, clipped beyond it."""
+    cut = np.clip(values, low, high, dtype=np.float32, casting="unsafe")
+    cut -= np.float32(low)
+    cut /= np.float32(high - low)
+    result: NDArray[np.float32] = cut
+    return result
 
 
 def _suffix(path: Path) -> str:

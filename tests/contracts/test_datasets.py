@@ -18,6 +18,8 @@ from common.data import federation as federation_module
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.data.federation import Federation, open_federation
+from common.errors import DataError
+from tests import benchmark_folders
 
 SIDE = 16
 PARTS = ("train", "val", "test")
@@ -75,11 +77,35 @@ def make_medmnist(folder: Path) -> dict[str, object]:
     return {"path": str(folder / "pneumoniamnist.npz")}
 
 
+def make_fed_isic2019(folder: Path) -> dict[str, object]:
+    benchmark_folders.isic(folder)
+    return {"path": str(folder)}
+
+
+def make_fed_ixi(folder: Path) -> dict[str, object]:
+    benchmark_folders.ixi(folder)
+    return {"path": str(folder)}
+
+
+def make_fed_kits19(folder: Path) -> dict[str, object]:
+    benchmark_folders.kits(folder)
+    return {"path": str(folder)}
+
+
+def make_wilds_camelyon17(folder: Path) -> dict[str, object]:
+    benchmark_folders.wilds(folder)
+    return {"path": str(folder)}
+
+
 MAKERS: dict[str, Callable[[Path], dict[str, object]]] = {
     "phantom": make_phantom,
     "archive": make_archive,
     "folder": make_folder,
     "medmnist": make_medmnist,
+    "fed-isic2019": make_fed_isic2019,
+    "fed-ixi": make_fed_ixi,
+    "fed-kits19": make_fed_kits19,
+    "wilds-camelyon17": make_wilds_camelyon17,
 }
 Settings = Callable[..., DataSection]
 
@@ -88,14 +114,15 @@ def test_every_data_set_has_a_maker() -> None:
     assert set(MAKERS) == set(DATASETS)
 
 
-@pytest.fixture(params=list(DATASETS))
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module", params=list(DATASETS))
+def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Give settings for a tiny instance of each data set; keyword `image_size=8` changes `data.image-size`."""
-    settings = MAKERS[request.param](tmp_path)
+    name = request.param
+    settings = MAKERS[name](tmp_path_factory.mktemp(name))
 
     def changed(**changes: object) -> DataSection:
         kebab = {key.replace("_", "-"): value for key, value in changes.items()}
-        flat = {"name": request.param, "image-size": SIDE} | settings | kebab
+        flat = {"name": name, "image-size": SIDE} | settings | kebab
         return load_run_config({f"data.{key}": value for key, value in flat.items()}).data
 
     return changed
@@ -149,9 +176,19 @@ def forget() -> None:
     federation_module._divided.cache_clear()
 
 
+def partitioned(make: Settings, partition: str) -> DataSection:
+    """Give settings for a partition; a skew of labels is refused where there are none."""
+    settings = make(partition=partition, partition_sites=2)
+    if partition == "dirichlet" and build(settings).labels is None:
+        with pytest.raises(DataError, match="skews labels and there are none"):
+            open_federation(settings)
+        return make(partition="natural")
+    return settings
+
+
 @pytest.mark.parametrize("partition", ["natural", "dirichlet", "quantity", "scanner"])
 def test_patients_stand_in_one_split_of_one_site(make: Settings, partition: str) -> None:
-    settings = make(partition=partition, partition_sites=2)
+    settings = partitioned(make, partition)
     federation = open_federation(settings)
     seen: set[tuple[str, str]] = set()
     total = 0
@@ -168,15 +205,16 @@ def test_patients_stand_in_one_split_of_one_site(make: Settings, partition: str)
 
 @pytest.mark.parametrize("partition", ["natural", "dirichlet", "quantity", "scanner"])
 def test_same_seed_same_federation_other_seed_another(make: Settings, partition: str) -> None:
-    settings = make(partition=partition, partition_sites=2)
+    settings = partitioned(make, partition)
     once = open_federation(settings)
     forget()
     again = open_federation(settings)
     assert (once.data_digest, once.split_digest) == (again.data_digest, again.split_digest)
     assert division(once) == division(again)
-    other = open_federation(make(partition=partition, partition_sites=2, seed=11))
-    official = build(settings).splits is not None
-    if partition == "natural" and official:
+    other = open_federation(settings.model_copy(update={"seed": 11}))
+    splits = build(settings).splits
+    official = splits is not None and set(splits.tolist()) == {0, 1, 2}  # without val, the seed draws one
+    if settings.partition == "natural" and official:
         assert other.split_digest == once.split_digest
     else:
         assert other.split_digest != once.split_digest
@@ -192,6 +230,20 @@ def test_federation_names_what_it_holds(make: Settings) -> None:
     assert federation.data_digest == dataset.digest()
     assert tuple(site.name for site in federation.sites) == dataset.site_names
     assert all(site.role == "source" for site in federation.sites)
+
+
+def test_so_many_images_of_each_patient_stay(make: Settings) -> None:
+    settings = make(max_images_per_patient=1)
+    federation = open_federation(settings)
+    everybody = {(site, name) for site, name in zip(*owners(build(make())), strict=True)}
+    parts = [getattr(site, part) for site in federation.sites for part in PARTS]
+    kept = [pair for part in parts for pair in zip(*owners(part), strict=True)]
+    assert len(kept) == len(set(kept))
+    assert set(kept) == everybody
+
+
+def owners(dataset: Dataset) -> tuple[list[int], list[str]]:
+    return dataset.sites.tolist(), dataset.patients.tolist()
 
 
 def test_archive_of_any_data_set_opens_the_same(make: Settings, tmp_path: Path) -> None:
