@@ -131,13 +131,13 @@ def build(flat: Mapping[str, Any], folder: Path) -> Experiment:
     return Experiment(study=study, config=_with_path(config, folder))
 
 
-def find_file(source: str) -> Path:
-    """Find an experiment by path, or an embedded one by name.
+def find_file(source: str, embedded: Mapping[str, Path] | None = None) -> Path:
+    """Find an experiment by path, or one of the `embedded` by name (by default those of `consilium run`).
 
     Raises:
         ConfigError: Neither exists.
     """
-    embedded = {path.stem: path for path in sorted(EMBEDDED.glob("*.toml"))}
+    embedded = embedded if embedded is not None else {path.stem: path for path in sorted(EMBEDDED.glob("*.toml"))}
     if source in embedded:
         return embedded[source]
     if Path(source).is_file():

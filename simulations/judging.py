@@ -109,9 +109,7 @@ class Court:
 
     def _model(self, seed: int, plan: str, site: str) -> AttentionModel:
         folder = training_folder(self._run, seed, plan)
-        kept = Store(folder / "sites" / folder_name(site)).load(self._config.rounds)
-        arrays = own_arrays(final_arrays(folder), kept)
-        return model_of(arrays, self._config, self.task, self.federation.channels, self.federation.image_size)
+        return trained_model(folder, self._config, self.task, self.federation, site)
 
     def _judge(self, case: Case) -> Verdict:
         data = self.data(case.site, case.split)
@@ -146,6 +144,13 @@ def final_arrays(folder: Path) -> Arrays:
     if checkpoint is None:
         raise RunFolderError(f"{folder} holds no trained model. Finish the run with `consilium resume`.")
     return checkpoint.arrays
+
+
+def trained_model(folder: Path, config: RunConfig, task: Task, federation: Federation, site: str) -> AttentionModel:
+    """Load the model that a training ended with, as `site` has it: with its personal parts where it has some."""
+    kept = Store(folder / "sites" / folder_name(site)).load(config.rounds)
+    arrays = own_arrays(final_arrays(folder), kept)
+    return model_of(arrays, config, task, federation.channels, federation.image_size)
 
 
 def model_of(arrays: Arrays, config: RunConfig, task: Task, channels: int, image_size: int) -> AttentionModel:

@@ -7,12 +7,13 @@ import numpy as np
 
 from common.errors import ConfigError
 from common.metrics.bootstrap import interval
+from simulations.answers import Answer
 from simulations.experiment import Experiment
 from simulations.finished import open_finished
 from simulations.judging import Court
 from simulations.protocols import PROTOCOLS, Cast
 from simulations.results import Results
-from simulations.tabulate import Answer, Tabulator
+from simulations.tabulate import Tabulator
 
 Row = dict[str, Any]
 
