@@ -86,13 +86,13 @@ class Court:
             return
 
         def answer(request: bytes, emit: Emit) -> bytes:
-            return _encode(self._judge(todo[int(request)]))
+            return encode(self._judge(todo[int(request)]))
 
         with Workers(choose_workers(self._config, self._wish, len(todo)), answer) as pool:
             for case, verdict in zip(todo, pool.run([str(i).encode() for i in range(len(todo))], FOREVER), strict=True):
                 if not isinstance(verdict, bytes):
                     raise verdict or TimeoutError
-                self._verdicts[case] = _decode(verdict)
+                self._verdicts[case] = decode(verdict)
 
     def verdict(self, case: Case) -> Verdict:
         """Give the metrics of a case, judged now if it was not before."""
@@ -178,9 +178,11 @@ def judge_predictions(predictions: Predictions, task: Task, resamples: int, seed
     )
 
 
-def _encode(verdict: Verdict) -> bytes:
+def encode(verdict: Verdict) -> bytes:
+    """Put a verdict on the pipe of a worker process."""
     return bytes(save({field.name: np.ascontiguousarray(getattr(verdict, field.name)) for field in fields(verdict)}))
 
 
-def _decode(content: bytes) -> Verdict:
+def decode(content: bytes) -> Verdict:
+    """Take it off again."""
     return Verdict(**load(content))

@@ -1,5 +1,6 @@
 """The bench before which models sit: each predicts each set of images once, and what it said is kept in the folder."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from common.tasks.build import build_task
 from simulations.engine import choose_workers
 from simulations.generalise.folds import Split
 from simulations.judging import trained_model
+from simulations.protocols import Jury
 from simulations.results import write_whole
 from simulations.trainer import FOREVER, Job
 from simulations.workers import Emit, Workers
@@ -26,10 +28,10 @@ from simulations.workers import Emit, Workers
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """One trained model before one site's images."""
+    """Trained models, whose probabilities are averaged, before one site's images."""
 
     seed: int
-    plan: str
+    jury: Jury
     site: str
     split: Split
 
@@ -76,16 +78,20 @@ class Bench:
         return self.task.prepare(concatenate(parts) if len(parts) > 1 else parts[0])
 
     def _predict(self, sitting: Sitting) -> None:
-        job = self._jobs[sitting.seed, sitting.plan]
-        # Personal parts, where the method has them, are the site's own; a site that never trained has none.
-        model = trained_model(job.folder, job.training.config, self.task, self.federation, sitting.site)
-        found = predict([model], self.task, self.data(sitting.site, sitting.split))
+        jobs = [self._jobs[sitting.seed, plan] for plan in sitting.jury]
+        # Personal parts, where a method has them, are the site's own; a site that never trained has none.
+        models = [
+            trained_model(job.folder, job.training.config, self.task, self.federation, sitting.site) for job in jobs
+        ]
+        found = predict(models, self.task, self.data(sitting.site, sitting.split))
         names = [field.name for field in fields(found) if field.name != "patients"]
         path = self._path(sitting)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, bytes(save({name: np.ascontiguousarray(getattr(found, name)) for name in names})))
 
     def _path(self, sitting: Sitting) -> Path:
-        kind, _, fold = sitting.plan.partition("/")
+        kind, _, fold = sitting.jury[0].partition("/")
+        if len(sitting.jury) > 1:
+            kind, fold = "juries", hashlib.sha256("\n".join(sitting.jury).encode()).hexdigest()[:32]
         name = f"{folder_name(sitting.site)}.{sitting.split}.safetensors"
         return self._folder / "predictions" / f"seed-{sitting.seed}" / kind / folder_name(fold) / name
