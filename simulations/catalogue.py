@@ -22,6 +22,7 @@ from server.strategies import STRATEGIES
 from simulations.attacks import ATTACKS
 from simulations.corruptions import CORRUPTIONS
 from simulations.experiment import EMBEDDED, StudySettings
+from simulations.generalise.benchmark import embedded
 from simulations.protocols import PROTOCOLS
 from simulations.report import FIGURES
 from simulations.streams import STREAMS
@@ -86,6 +87,7 @@ def print_parts(family: str, as_json: bool) -> None:
         UnknownNameError: No such family.
     """
     tables = {name: sorted(registry) for name, registry in FAMILIES.items()}
+    tables["benchmarks"] = sorted(embedded())
     tables["experiments"] = sorted(path.stem for path in EMBEDDED.glob("*.toml"))
     if family and family not in tables:
         raise UnknownNameError("family", family, list(tables))

@@ -181,6 +181,35 @@ def corruptions(
 
 @study.command()
 @answering
+def generalise(
+    benchmark: Annotated[str, typer.Argument(help="A TOML file with [methods.NAME] tables, or an embedded benchmark.")],
+    out: Annotated[Path, typer.Option(help="Folder of the benchmark; what it holds already is not done again.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Only this method, beside the first; may be repeated.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of all: key=value. May be repeated.")
+    ] = None,
+    verbose: Verbose = False,
+    as_json: Json = False,
+) -> None:
+    """Say which method works at a hospital that it has never seen: every site is left out once.
+
+    Local only, pooled, ensemble and best single site are always compared too. Stopped, it goes on where it was; methods
+    that are added to the file later are added to the folder. Writes tables/*.csv, benchmark.json and forest.png.
+
+    Example: `consilium study generalise phantom-sites --out runs/phantom-sites --set seeds=1,2,3`
+    """
+    from simulations.generalise.benchmark import load_benchmark
+    from simulations.generalise.conduct import Contest
+    from simulations.generalise.pages import conduct as conduct_benchmark
+
+    _log(verbose, "ERROR")  # hundreds of trainings: each one's warnings stand in its own history
+    conduct_benchmark(Contest(load_benchmark(benchmark, changes or [], methods or [])), out, as_json)
+
+
+@study.command()
+@answering
 def compare(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     baseline: Annotated[Path, typer.Argument(help="Folder of another, on the same data with the same seeds.")],
@@ -260,11 +289,11 @@ def _stepping(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(f"{text} …")
 
 
-def _log(verbose: bool) -> None:
+def _log(verbose: bool, level: str = "WARNING") -> None:
     """Log warnings; all with `verbose`, for on this machine the sites are the user's own."""
     from common.logs import set_up
 
-    set_up("DEBUG" if verbose else "WARNING")
+    set_up("DEBUG" if verbose else level)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def conduct(experiment: Experiment, folder: Path | None, resume: bool, as_json: 
     place = folder or new_folder(experiment.study.name)
     code = code_record()
     now = {"data": study.federation.data_digest, "code": code["digest"]}
-    with claimed(place, experiment, now, resume) as began, _going_on(place):
+    with claimed(place, experiment, now, resume) as began, going_on(f"consilium resume {shlex.quote(str(place))}"):
         _say(f"{privacy_text(experiment.config.protection)}\nRun folder: {place}")
         results, page = _work(Run(study, place, began, code))
     if as_json:
@@ -68,7 +68,7 @@ def _work(run: Run) -> tuple[Results, Path]:
     study, stop = run.study, new_stop_flag()
     totals = {label(job): study.experiment.config.rounds for job in study.jobs(run.folder)}
     roles = {site.name: site.role for site in study.federation.sites}
-    with _stopping(stop), Display(totals, roles) as display:
+    with stopping(stop), Display(totals, roles) as display:
         run.train(stop, display.update)
     _say(f"Judging on the test images, {study.experiment.study.bootstrap} resamples of patients …")
     results = run.judge()
@@ -81,9 +81,9 @@ def _work(run: Run) -> tuple[Results, Path]:
 
 
 @contextmanager
-def _going_on(folder: Path) -> Iterator[None]:
+def going_on(command: str) -> Iterator[None]:
     """However the work in a run folder ends before its time, say that nothing is lost and how to go on."""
-    how = f"every finished round is saved. Go on with: consilium resume {shlex.quote(str(folder))}"
+    how = f"every finished round is saved. Go on with: {command}"
     try:
         yield
     except (Stopped, KeyboardInterrupt):
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _stopping(stop: Any) -> Iterator[None]:
+def stopping(stop: Any) -> Iterator[None]:
     """Turn the first Ctrl-C into a stop after the round; the second one ends at once."""
 
     def once(*_: object) -> None:

@@ -30,7 +30,10 @@ def leave_one_site_out(sources: Names, held_out: Names) -> list[Fold]:
             f"leave-one-site-out needs two sites that train and the data have {len(sources)} "
             f"({', '.join(sources) or 'none'}). Hold fewer out in `data.held-out`, or make sites with `data.partition`."
         )
-    return [Fold(site, tuple(other for other in sources if other != site), ((site, "all"),)) for site in sources]
+    return [
+        Fold(f"without {site}", tuple(other for other in sources if other != site), ((site, "all"),))
+        for site in sources
+    ]
 
 
 def held_out(sources: Names, held_out: Names) -> list[Fold]:

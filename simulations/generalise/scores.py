@@ -145,7 +145,7 @@ class Scores:
                 for row in self.rows:
                     for site, split in fold.judged:
                         yield from (Case(seed, jury, site, split) for jury in self.juries(row, fold, site))
-                        if at_home(fold, site):
+                        if self.at_home(fold, site):
                             yield from (Case(seed, jury, site, "test") for jury in self.juries(row, fold, site))
 
     def validation_cases(self) -> Iterator[Case]:
@@ -157,10 +157,9 @@ class Scores:
                     plans += [plan_name(method, number, fold) for number in range(len(method.candidates))]
                 yield from (Case(seed, (plan,), site, "val") for plan in plans for site in fold.sources)
 
+    def at_home(self, fold: Fold, site: str) -> bool:
+        """Say whether a site that the fold left out has a model of its own, from other folds, to be held against."""
+        return site not in fold.sources and any(site in other.sources for other in self.trainings.folds)
+
     def _method(self, name: str) -> Method:
         return next(method for method in self.trainings.benchmark.methods if method.name == name)
-
-
-def at_home(fold: Fold, site: str) -> bool:
-    """Say whether a site has a model of its own to be held against: one left out, which trains in other folds."""
-    return site not in fold.sources and fold.name == site
