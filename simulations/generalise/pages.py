@@ -116,8 +116,8 @@ def _notes(found: Generalised) -> str:
     }[found.record["protocol"]]
     return (
         f"{judged} Brackets: 95 % intervals, patients and seeds resampled, the same for all methods; * where that of a "
-        f"difference leaves zero out (p after Holm: tables/summary.csv). The last four rows are baselines; local is the "
-        f"mean over the sites' own models. Selection: {found.record['selection']}."
+        f"difference leaves zero out (p after Holm: tables/summary.csv). The last four rows are baselines; local is "
+        f"the mean over the sites' own models. Selection: {found.record['selection']}."
     )
 
 
