@@ -1,25 +1,41 @@
-"""What local training adds to the task's loss: the proximal term, and guidance of attention."""
+"""What local training adds to the task's loss: proximal term, pull, guidance, a model that trains beside."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from client.guidance.guidance import Guidance
+from client.pull import Pull
 from common.attention.base import AttentionModel
 from common.data.base import Batch
 
 Added = Callable[[Batch], Tensor | None]
 
 
+class Beside(Protocol):
+    """A term with parameters of its own, which the optimizer trains too."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Give its parameters as groups of an optimizer."""
+        ...
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Give the term on a batch, a scalar."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """`mu` weighs the proximal term (μ/2)·‖w − w_global‖² (Li et al. 2020, eq. 2); both may be absent."""
+    """`mu` weighs the proximal term (μ/2)·‖w − w_global‖² (Li et al. 2020, eq. 2); all may be absent."""
 
     mu: float = 0.0
     guidance: Guidance | None = None
+    pull: Pull | None = None
+    beside: Beside | None = None
 
     @contextmanager
     def attached(self, model: AttentionModel) -> Iterator[Added]:
@@ -27,15 +43,24 @@ class Extras:
         anchor = [parameter.detach().clone() for parameter in model.parameters()] if self.mu else []
         with ExitStack() as stack:
             wanted = self.guidance is not None and self.guidance.terms
+            pull = self.pull.bound(model) if self.pull else None
             guide = stack.enter_context(self.guidance.watching(model)) if self.guidance and wanted else None
 
             def added(batch: Batch) -> Tensor | None:
                 parts = [proximal(model, anchor, self.mu)] if self.mu else []
+                if pull is not None:
+                    parts.append(pull())
                 if guide is not None:
                     parts.append(guide(batch).mean())
+                if self.beside is not None:
+                    parts.append(self.beside(batch))
                 return torch.stack(parts).sum() if parts else None
 
             yield added
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Give what the optimizer trains besides the model."""
+        return self.beside.groups() if self.beside else []
 
 
 PLAIN = Extras()

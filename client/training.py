@@ -42,7 +42,9 @@ def train(
     """
     device = next(model.parameters()).device
     optimizer = build_optimizer(model, settings)
-    weights = _class_weights(task, data, settings, device)
+    for group in extras.groups():
+        optimizer.add_param_group(group)
+    weights = class_weights(task, data, settings, device)
     model.train()
     # Dropout, where a model has it, draws from torch's own state: fix it for this call and put it back after.
     devices = [device] if device.type == "cuda" else []
@@ -73,8 +75,8 @@ def train(
 
 
 def build_optimizer(model: AttentionModel, settings: TrainSection) -> torch.optim.Optimizer:
-    """Build the local optimizer; it starts afresh each round, so nothing of it must be kept or sent."""
-    parameters = list(model.parameters())
+    """Build the local optimizer of what may be trained; afresh each round, so nothing of it must be kept or sent."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
@@ -93,7 +95,8 @@ def _batches(
         yield augmented(batch, settings, random), len(index)
 
 
-def _class_weights(task: Task, data: Dataset, settings: TrainSection, device: torch.device) -> Tensor | None:
+def class_weights(task: Task, data: Dataset, settings: TrainSection, device: torch.device) -> Tensor | None:
+    """Give the weights of the classes in the loss, or None where all count alike."""
     if settings.class_weights == "none":
         return None
     return torch.from_numpy(task.class_weights(data)).to(device)

@@ -124,6 +124,14 @@ class StrategySection(Section):
         description="comma-separated paths of arrays that each site keeps, beside those of the strategy; a path stands "
         "for all below it, * for anything; roles: @head, @norms, @statistics, @attention"
     )
+    head_epochs: int = Field(
+        ge=1, le=1000, description="fedrep: epochs of what stays, before `train.local-epochs` of the rest"
+    )
+    pull: float = Field(
+        ge=0, le=100, description="ditto, mr-mtl: weight of the pull of a site's own model to the shared one; 0.1 to 1"
+    )
+    mixing: float = Field(ge=0, le=1, description="apfl: weight of the site's own model in its mixture, at first")
+    learn_mixing: bool = Field(description="apfl: learn that weight at each site, or leave it as it is")
     mu: float = Field(ge=0, le=100, description="fedprox: weight of the proximal term")
     server_learning_rate: float = Field(gt=0, le=100, description="fedadam, fedyogi, fedadagrad: server step size")
     beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi, fedadagrad: first-moment decay")

@@ -7,7 +7,7 @@ from common.errors import ConfigError
 if TYPE_CHECKING:
     from common.config import RunConfig
 
-PERSONAL = ("fedattnnorm", "fedbn", "fedper", "silobn")
+PERSONAL = ("apfl", "ditto", "fedattnnorm", "fedbn", "fedper", "fedrep", "mr-mtl", "silobn")
 """Strategies by which each site has arrays of its own."""
 
 
@@ -30,7 +30,20 @@ def check_together(config: "RunConfig") -> None:
             "strategy 'fedattnnorm' keeps temperatures and gate scales at the sites and 'model.personal-attention' is "
             "false, so that the model has none. Set it to true, or take 'fedbn'."
         )
+    _check_pull(config)
     _check_privacy(config)
+
+
+def _check_pull(config: "RunConfig") -> None:
+    """Refuse a pull whose every step goes farther beyond its centre than it began before it."""
+    strategy, train = config.strategy, config.train
+    most = 2 * (1 + train.momentum) / train.learning_rate
+    if strategy.name in ("ditto", "mr-mtl") and train.optimizer == "sgd" and strategy.pull >= most:
+        raise ConfigError(
+            f"'strategy.pull' is {strategy.pull:g}, 'train.learning-rate' {train.learning_rate:g} and "
+            f"'train.momentum' {train.momentum:g}: sgd then leaps over what it is pulled to, farther each step. "
+            f"Allowed is a pull below 2 (1 + momentum) / learning-rate = {most:.4g}; lower one of them."
+        )
 
 
 def _check_privacy(config: "RunConfig") -> None:

@@ -6,5 +6,9 @@ MANNERS = Registry(
     "manner of training",
     {
         "together": "client.personal.together:train_together",
+        "alternating": "client.personal.alternating:train_alternating",
+        "copied": "client.personal.copied:train_copy",
+        "mixture": "client.personal.mixture:train_mixture",
+        "pulled": "client.personal.pulled:train_pulled",
     },
 )

@@ -14,6 +14,10 @@ STRATEGIES = Registry(
         "fedbn": "server.strategies.fedbn:FedBn",
         "silobn": "server.strategies.silobn:SiloBn",
         "fedper": "server.strategies.fedper:FedPer",
+        "fedrep": "server.strategies.fedrep:FedRep",
+        "ditto": "server.strategies.ditto:Ditto",
+        "mr-mtl": "server.strategies.mr_mtl:MrMtl",
+        "apfl": "server.strategies.apfl:Apfl",
         "fedattnnorm": "server.strategies.fedattnnorm:FedAttnNorm",
     },
 )

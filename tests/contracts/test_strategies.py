@@ -15,7 +15,7 @@ from server.strategies import STRATEGIES
 from server.strategies.base import Weighted, weighted_mean
 from tests.federations import same_arrays
 
-PLAIN = ("fedavg", "fedprox", "fedbn", "fedattnnorm", "fedper", "silobn")
+PLAIN = ("fedavg", "fedprox", "fedbn", "fedattnnorm", "fedper", "silobn", "fedrep", "ditto", "mr-mtl", "apfl")
 ADAPTIVE = ("fedadam", "fedyogi", "fedadagrad")
 STRETCHED = ("fedexp",)
 
