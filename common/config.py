@@ -76,6 +76,9 @@ class ModelSection(Section):
     personal_attention: bool = Field(
         False, description="temperatures of heads, scales and biases of gates, which fedattnnorm keeps at each site"
     )
+    batch_norm: bool = Field(
+        False, description="BatchNorm instead of GroupNorm, for comparisons: images see each other, so never privately"
+    )
     anatomy_bias: Literal["", "disc"] = Field(
         "", description="let self-attention lean towards the field of view, by a learnt amount; empty for none"
     )

@@ -7,6 +7,11 @@ ADAPTATIONS = Registry(
     "adaptation",
     {
         "none": _HERE + "none:Unchanged",
+        "bn-adapt": _HERE + "bn_adapt:BnAdapt",
         "tent": _HERE + "tent:Tent",
+        "shot-im": _HERE + "shot_im:ShotIm",
+        "t3a": _HERE + "t3a:T3a",
+        "memo": _HERE + "memo:Memo",
+        "lame": _HERE + "lame:Lame",
     },
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 from client.adaptation.affine import affine_names, no_affine, parameters_of
 from client.adaptation.answers import entropy, log_probabilities
 from client.adaptation.base import Adaptation
+from client.adaptation.batch_norm import mixed, replace_batch_norms
 from client.adaptation.descent import Descent, DescentSettings
 from common.attention.base import AttentionModel
 
@@ -21,7 +22,7 @@ class TentSettings(DescentSettings):
 
 
 class Tent(Adaptation):
-    """min mean H(p(x)); predicts before its update.
+    """min mean H(p(x)); predicts before its update. BatchNorm, where there is any, takes the batch's statistics.
 
     Segmentation: the mean is over pixels. It collapses on long streams and where labels arrive in order.
 
@@ -41,6 +42,9 @@ class Tent(Adaptation):
     def adapted(self) -> tuple[str, ...]:
         """Name the scales and shifts."""
         return affine_names(self.model)
+
+    def _prepare(self) -> None:
+        replace_batch_norms(self.model, mixed(0))
 
     def _begin(self) -> None:
         self._descent = Descent(parameters_of(self.model, self.adapted()), self.settings)

@@ -9,6 +9,7 @@ from common.attention.personal import personalise
 from common.config import ModelSection
 from common.errors import ConfigError
 from common.models import MODELS
+from common.models.batch_norm import use_batch_norm
 from common.seeds import derive
 
 SMALLEST_IMAGE = 16
@@ -36,6 +37,8 @@ def build_model(
         torch.default_generator.manual_seed(derive(seed, "model"))
         model: AttentionModel = builder(settings, channels, outputs, image_size)
         _check_dense(settings, model, dense)
+        if settings.batch_norm:
+            use_batch_norm(model)
         if settings.personal_attention:
             personalise(model)
         if settings.anatomy_bias:
