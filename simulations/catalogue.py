@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from client.adaptation import ADAPTATIONS
 from client.guidance import GUIDANCE
 from client.private import ENGINES
 from common.attention import ATTENTION
@@ -28,6 +29,7 @@ from simulations.report import FIGURES
 from simulations.streams import STREAMS
 
 FAMILIES = {
+    "adaptations": ADAPTATIONS,
     "attacks": ATTACKS,
     "attention": ATTENTION,
     "corruptions": CORRUPTIONS,
