@@ -6,7 +6,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help demo test quick e2e check bench clean
+.PHONY: help demo test full e2e check bench clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -14,11 +14,11 @@ help: ## say what can be made
 demo: $(VENV)/demo ## install, then run the main job on the embedded data: consilium run
 	consilium run
 
-test: $(VENV)/test ## install, then pass the tests: scripts/test
+test: $(VENV)/test ## install, then pass the tests but the slow ones: scripts/test
 	scripts/test
 
-quick: $(VENV)/test ## the tests without the slow ones: scripts/test quick
-	scripts/test quick
+full: $(VENV)/test ## the slow tests too: scripts/test full
+	scripts/test full
 
 e2e: $(VENV)/e2e ## real Flower and Ray processes on loopback: scripts/test e2e
 	scripts/test e2e

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,12 @@ def train_small(
     records: list[RoundRecord] = []
     training = Training("small", config, tuple((site,) for site in sites))
     return train(training, records.append, stop, workers), records
+
+
+@lru_cache(maxsize=16)
+def reference(config: RunConfig, sites: tuple[str, ...] = SITES) -> tuple[Checkpoint, list[RoundRecord]]:
+    """Train as `train_small`, once for all tests of a process that compare with the same run; nobody may change it."""
+    return train_small(config, sites)
 
 
 def same_arrays(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:

@@ -12,7 +12,7 @@ from common.messages import EvaluateReply, TrainReply, pack, unpack
 from server.app import coordinate
 from server.history import POOLED
 from simulations.engine import LocalGrid
-from tests.federations import SITES, same_arrays, small_config, train_small
+from tests.federations import SITES, reference, same_arrays, small_config
 
 BAD = "harbour"
 
@@ -86,7 +86,7 @@ def surplus(reply):
 def test_a_site_whose_training_is_nonsense_is_left_out(change, code, tmp_path):
     """The model is that of the two others alone: not one bit of the third's."""
     end, records = run(change, attention__every=0, out=str(tmp_path))
-    alone, _ = train_small(small_config(attention__every=0), [site for site in SITES if site != BAD])
+    alone, _ = reference(small_config(attention__every=0), tuple(site for site in SITES if site != BAD))
     assert same_arrays(end.arrays, alone.arrays)
     assert [record.failures for record in records] == [{BAD: code}] * 2
     assert all(set(record.train_loss) == {"lakeside", "north"} for record in records)
@@ -96,7 +96,7 @@ def test_a_site_whose_training_is_nonsense_is_left_out(change, code, tmp_path):
 def test_a_training_loss_that_is_no_number_is_left_out_of_the_history(loss, tmp_path):
     """The update is sound and counts; the history is JSON, which has no NaN."""
     end, records = run(in_training(loss_sum=float(loss)), out=str(tmp_path))
-    whole, unchanged = train_small(small_config())
+    whole, unchanged = reference(small_config())
     assert same_arrays(end.arrays, whole.arrays)
     assert set(records[0].train_loss) == {"lakeside", "north"}
     assert [record.evaluation for record in records] == [record.evaluation for record in unchanged]
@@ -121,7 +121,7 @@ def test_sums_that_cannot_be_added_are_left_out_of_the_pool(sums, code):
         return replace(reply, sums=sums if sums is not None else {k: v * np.nan for k, v in reply.sums.items()})
 
     end, records = run(change)
-    whole, _ = train_small(small_config())
+    whole, _ = reference(small_config())
     assert same_arrays(end.arrays, whole.arrays)
     for record in records:
         assert record.failures == {BAD: code}
@@ -150,7 +150,7 @@ def test_a_signature_that_cannot_be_stays_out_of_the_prior(changes, code):
         return replace(reply, signature=spoilt(reply.signature, **changes(reply.signature)))
 
     end, records = run(change)
-    whole, _ = train_small(small_config())
+    whole, _ = reference(small_config())
     assert same_arrays(end.arrays, whole.arrays)
     assert set(end.signatures) == {"lakeside", "north"}
     assert end.prior.patients == whole.prior.patients - whole.signatures[BAD].patients

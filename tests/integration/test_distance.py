@@ -21,7 +21,7 @@ PRIVATE = {
     "privacy__sampling_probability": 0.5,
     "privacy__signature_noise_multiplier": 1.0,
     "privacy__distance_noise_multiplier": 1.0,
-    "privacy__epsilon": 40.0,
+    "privacy__epsilon": 16.0,
     "attention__images_per_patient": 100,
 }
 

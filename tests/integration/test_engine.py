@@ -29,7 +29,7 @@ from server.checkpoint import load_checkpoint
 from server.history import POOLED
 from simulations.engine import LocalGrid, Training, choose_workers, train
 from simulations.workers import Workers
-from tests.federations import SITES, same_arrays, same_checkpoint, small_config, sorted_like, train_small
+from tests.federations import SITES, reference, same_arrays, same_checkpoint, small_config, sorted_like, train_small
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_fedavg_over_one_site_is_local_training():
 
 
 def test_history_tells_every_site_and_the_pool():
-    _, records = train_small(small_config(rounds=2))
+    _, records = reference(small_config(rounds=2))
     for number, record in enumerate(records, 1):
         assert record.round == number
         assert record.cohort == tuple(sorted(SITES))
@@ -165,7 +165,7 @@ def killing(monkeypatch, folder: Path, times: int):
 
 
 def test_a_worker_killed_while_training_changes_no_bit(monkeypatch, tmp_path):
-    undisturbed = train_small(small_config(rounds=3))
+    undisturbed = reference(small_config(rounds=3))
     killing(monkeypatch, tmp_path, times=1)
     end, records = train_small(small_config(rounds=3), workers=2)
     assert len(list(tmp_path.iterdir())) == 1
@@ -182,7 +182,7 @@ def test_a_site_whose_worker_dies_twice_is_left_out_by_name(monkeypatch, tmp_pat
 
 
 def test_below_the_quorum_the_run_ends_and_once_cured_goes_on(monkeypatch, tmp_path):
-    undisturbed = train_small(small_config(rounds=3))
+    undisturbed = reference(small_config(rounds=3))
     deaths, out = tmp_path / "deaths", tmp_path / "run"
     deaths.mkdir()
     killing(monkeypatch, deaths, times=2)

@@ -86,6 +86,7 @@ def test_the_gallery_holds_the_explanation_of_the_label(run: Path) -> None:
         assert mean.sum() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_all_sites_and_words_for_people(run: Path) -> None:
     answer = CliRunner().invoke(app, ["explain", str(run), "--method", "local/Alpha"], env={"COLUMNS": "160"})
     assert answer.exit_code == 0, answer.output
@@ -108,6 +109,7 @@ def test_what_is_not_there_is_said(run: Path, extra: list[str], words: str) -> N
     assert words in " ".join(answer.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_model_that_segments_and_one_without_attention(tmp_path: Path) -> None:
     path = written(tmp_path / "seen.npz", made_dataset(CLASSES))
     judged(

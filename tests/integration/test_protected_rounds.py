@@ -19,7 +19,7 @@ from common.privacy.ledger import opened
 from server.app import coordinate
 from server.checkpoint import load_checkpoint
 from simulations.engine import LocalGrid, Training, train
-from tests.federations import SITES, small_config, train_small
+from tests.federations import SITES, reference, small_config, train_small
 
 FOUR = (*SITES, "valley")
 SECURE = {"secure_aggregation__enabled": True}
@@ -29,7 +29,7 @@ PRIVATE = {
     "privacy__sampling_probability": 0.5,
     "privacy__signature_noise_multiplier": 1.0,
     "privacy__distance_noise_multiplier": 10.0,
-    "privacy__epsilon": 40.0,
+    "privacy__epsilon": 16.0,
 }
 SHARES = {**PRIVATE, **SECURE, "privacy__placement": "distributed"}
 
@@ -39,7 +39,7 @@ def flat(arrays):
 
 
 def test_a_secure_sum_trains_the_same_model_as_the_clear_one():
-    clear, records = train_small(small_config(rounds=3))
+    clear, records = reference(small_config(rounds=3))
     secure, sums = train_small(small_config(rounds=3, secure_aggregation__ring_bits=64, **SECURE))
     # AdamW passes on the last bit of a float, and the sums of floats were taken in another order.
     assert np.abs(flat(secure.arrays) - flat(clear.arrays)).max() < 1e-4
@@ -59,7 +59,7 @@ def _images(site):
 
 
 def test_the_64_bit_ring_is_finer():
-    clear = flat(train_small(small_config(rounds=1, attention__every=0))[0].arrays)
+    clear = flat(reference(small_config(rounds=1, attention__every=0))[0].arrays)
     ends = [
         flat(
             train_small(small_config(rounds=1, attention__every=0, secure_aggregation__ring_bits=bits, **SECURE))[
@@ -97,7 +97,7 @@ def test_every_placement_trains_to_the_end(changes, tmp_path):
         assert all(not record.train_loss for record in records)  # a loss would be one more release
         for site in SITES:
             with opened(tmp_path / "sites" / site / "ledger", Budget(40.0, 1e-5)) as ledger:
-                assert 0 < ledger.spend().epsilon <= 40.0
+                assert 0 < ledger.spend().epsilon <= 16.0
                 releases = [entry.release for entry in ledger.entries()]
         purposes = [each.purpose for each in releases]
         assert purposes == ["training", "training", "signature", "training", "signature", "signature", "distance"]
@@ -166,7 +166,7 @@ def test_a_site_that_drops_out_at_any_stage(stage, private, tmp_path, monkeypatc
         return
     arrived = FOUR if stage in ("vote", "unmask") else tuple(site for site in FOUR if site != "harbour")
     monkeypatch.undo()
-    clear, _ = train_small(small_config(rounds=1, attention__every=0), sites=arrived)
+    clear, _ = reference(small_config(rounds=1, attention__every=0), arrived)
     assert np.abs(flat(end.arrays) - flat(clear.arrays)).max() < 1e-6
 
 
@@ -185,7 +185,7 @@ def test_a_site_that_answers_again_is_named_by_its_first_failure(stage, monkeypa
     assert [record.failures for record in records] == [{"harbour": "unreachable"}]
     arrived = FOUR if stage in ("vote", "unmask") else tuple(site for site in FOUR if site != "harbour")
     monkeypatch.undo()
-    clear, _ = train_small(small_config(rounds=1, attention__every=0), sites=arrived)
+    clear, _ = reference(small_config(rounds=1, attention__every=0), arrived)
     assert np.abs(flat(end.arrays) - flat(clear.arrays)).max() < 1e-6
 
 
