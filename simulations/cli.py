@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,9 @@ import typer
 
 from common.commands import answering, command_line
 from common.errors import ConfigError
+from simulations.adaptation.command import adaptation
 from simulations.privacy_commands import commands as privacy
+from simulations.stepping import stepping
 
 app = command_line(
     "consilium",
@@ -20,6 +20,7 @@ app = command_line(
 
 study = typer.Typer(no_args_is_help=True, help="Ask a finished run a question that its report does not answer.")
 app.add_typer(study, name="study")
+study.command()(adaptation)
 app.add_typer(privacy, name="privacy")
 
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout; everything else to stderr.")]
@@ -107,7 +108,7 @@ def explain(
     from simulations.explain import explain_run
     from simulations.explain_pages import show_explained
 
-    with _stepping(as_json) as step:
+    with stepping(as_json) as step:
         found = explain_run(run, sites or [], method, seed, step)
     show_explained(found, out or run / "explain", as_json)
 
@@ -130,7 +131,7 @@ def shift(
     from simulations.shift import study_shift
     from simulations.shift_pages import show_shift
 
-    with _stepping(as_json) as step:
+    with stepping(as_json) as step:
         found, related = study_shift(run, step), relation(run, step)
     show_shift(found, related, out or run / "shift", as_json)
 
@@ -150,7 +151,7 @@ def drop(
     from simulations.drop import study_drop
     from simulations.drop_pages import show_drop
 
-    with _stepping(as_json) as step:
+    with stepping(as_json) as step:
         found = study_drop(run, step)
     show_drop(found, out or run / "drop", as_json)
 
@@ -160,29 +161,22 @@ def drop(
 def corruptions(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     modality: Annotated[str, typer.Option(help="mri, ct, xray, ultrasound, dermoscopy, fundus or microscopy.")],
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="A corruption of the modality; may be repeated. By default all.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Another run on the same data and seeds, for the corruption error against it.")
-    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/corruptions.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what acquisition would do to the federated model: every corruption of a modality in five severities.
 
-    Source and held-out sites apart, with intervals over patients and seeds: the loss of the primary metric, the share
-    of what lies above chance that is kept, how far attention stayed where it was, and the images where attention moved
-    and the answer did not, or the reverse. Writes rows.csv, summary.csv, roles.csv, robustness.png, curves.png and
-    study.json, which `consilium report RUN` then shows.
+    For each the loss of the primary metric, the share of what lies above chance that is kept, how far attention stayed
+    where it was, and the images where attention moved and the answer did not, or the reverse. Writes rows.csv,
+    summary.csv and robustness.png.
 
-    Example: `consilium study corruptions runs/RUN --modality ct --reference runs/fedavg`
+    Example: `consilium study corruptions runs/RUN --modality ct`
     """
     from simulations.robustness import study_corruptions
     from simulations.robustness_pages import show_robustness
 
-    with _stepping(as_json) as step:
-        found = study_corruptions(run, modality, only or [], reference, step)
+    with stepping(as_json) as step:
+        found = study_corruptions(run, modality, step)
     show_robustness(found, out or run / "corruptions", as_json)
 
 
@@ -282,18 +276,6 @@ def list_(
     from simulations.catalogue import print_parts
 
     print_parts(family, as_json)
-
-
-@contextmanager
-def _stepping(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Say on stderr, while entered, what is being done."""
-    from rich.console import Console
-
-    if quiet:
-        yield lambda text: None
-        return
-    with Console(stderr=True).status("opening the run …") as status:
-        yield lambda text: status.update(f"{text} …")
 
 
 def _log(verbose: bool, level: str = "WARNING") -> None:

@@ -74,7 +74,7 @@ def claimed(folder: Path, experiment: Experiment, now: Mapping[str, str], resume
     Raises:
         RunFolderError: As `check_folder`; another process is at work; the data have changed; the disk is full.
     """
-    with _locked(folder):
+    with locked(folder):
         check_folder(folder, experiment, resume)
         began = _read(folder)["began"] if (folder / SETTINGS).exists() else {**now, "created": _time()}
         if began["data"] != now["data"]:
@@ -121,7 +121,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a lock on the folder; the system gives it back when this process and its workers are gone, however."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,5 @@ FIGURES = Registry(
         "distances": "simulations.report.distances:draw",
         "health": "simulations.report.health:draw",
         "calibration": "simulations.report.calibration:draw",
-        "robustness": "simulations.report.robustness:draw",
     },
 )

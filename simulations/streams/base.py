@@ -94,9 +94,34 @@ def halve(data: Dataset, seed: int) -> Halves:
     keys = np.array([derive(seed, "halves", str(patient)) for patient in patients], np.int64)
     order = np.lexsort((keys, worst))
     second = np.zeros(len(patients), bool)
-    second[order[1::2]] = True
+    second[order[derive(seed, "first") % 2 :: 2]] = True
     judged = np.flatnonzero(second[owner])  # mixed, for a method may look at all images that it is given at once
     return Halves(data.subset(~second[owner]), data.subset(generator(seed, "judged").permutation(judged)))
+
+
+def halvable(data: Dataset) -> bool:
+    """Say whether there are patients for two halves."""
+    return len(np.unique(data.patients)) >= FEWEST_PATIENTS
+
+
+def apart(halves: dict[str, Halves]) -> Halves:
+    """Put the halves of several sites together, so that a site's patients stand in the same half with any others.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not halves:
+        raise DataError(
+            f"no source site has {FEWEST_PATIENTS} test patients, of whom one comes and one is judged. Take streams of "
+            f"the new site, or a run with more patients."
+        )
+    parts = [pooled({name: getattr(half, part) for name, half in halves.items()}) for part in ("arriving", "judged")]
+    return Halves(*parts)
+
+
+def places(data: Dataset) -> NDArray[np.str_]:
+    """Name each image's site. [N]"""
+    return np.asarray(np.array(data.site_names)[data.sites])
 
 
 def kinds(data: Dataset) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def test_halves_share_no_patient_lose_no_image_and_split_every_stratum(wish: tup
     worst = {patient: int(kinds(data)[data.patients == patient].max()) for patient in set(data.patients.tolist())}
     for stratum in (0, 1):
         assert abs(sum(worst[p] == stratum for p in ours) - sum(worst[p] == stratum for p in theirs)) <= 1
-    assert 0 <= len(ours) - len(theirs) <= 1
+    assert abs(len(ours) - len(theirs)) <= 1
     shuffled = data.subset(np.random.default_rng(1).permutation(len(data)))
     assert set(halve(shuffled, wish[2]).arriving.patients.tolist()) == ours
 
@@ -160,6 +160,12 @@ def test_a_corrupted_stream_differs_between_severities_in_severity_alone() -> No
 def test_pooled_sites_keep_equal_names_apart() -> None:
     data = random_data(10, 4, 0)
     assert len(set(pooled({"a": data, "b": data}).patients.tolist())) == 2 * len(set(data.patients.tolist()))
+
+
+def test_over_many_small_sites_neither_half_is_the_ill_one() -> None:
+    data = dataset(np.array([0, 1]), np.arange(2))
+    ill = [int(kinds(halve(data, seed).judged)[0]) for seed in range(200)]
+    assert 70 < sum(ill) < 130
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9])
