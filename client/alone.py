@@ -6,6 +6,7 @@ from client.charge import charged
 from client.evaluation import LossSum, metric_sums, predict
 from client.extras import Extras
 from client.guidance.prepare import prepare, remember
+from client.methods.begin import begin, finish
 from client.own import own_arrays, own_store
 from client.personal import MANNERS
 from client.personal.base import LocalRound, Outcome
@@ -39,16 +40,19 @@ def train_alone(config: RunConfig, site: Site, model: AttentionModel, request: T
             )
             if signature and config.guidance.alignment:
                 remember(config, site, model, signature, request.round)
-        outcome = _train(config, site, model, request, Extras(request.mu, guidance))
+        method = begin(config, site, model, request)
+        outcome = _train(config, site, model, request, Extras(request.mu, guidance, method))
         if outcome.kept:
             own_store(site).save(request.round, outcome.kept)
         update = update_between(outcome.arrays, request.arrays)
-        charge.leave(update)
+        told = finish(method, site, model, request.round, outcome.trained.steps)
+        charge.leave({**update, **{f"told/{name}": array for name, array in told.items()}})
     return TrainReply(
         site=site.name,
         update=update,
         images=outcome.trained.images,
         loss_sum=outcome.trained.loss_sum,
+        told=told,
         signature=signature,
         health=health,
     )

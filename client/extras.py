@@ -1,4 +1,4 @@
-"""What local training adds to the task's loss: proximal term, pull, guidance, a model that trains beside."""
+"""What local training adds to the task's loss: proximal term, pull, guidance, a model beside, a strategy's method."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from client.guidance.guidance import Guidance
+from client.methods.base import Method
 from client.pull import Pull
 from common.attention.base import AttentionModel
 from common.data.base import Batch
@@ -36,6 +37,17 @@ class Extras:
     guidance: Guidance | None = None
     pull: Pull | None = None
     beside: Beside | None = None
+    method: Method | None = None
+
+    @property
+    def radius(self) -> float:
+        """Radius of sharpness-aware minimisation that the method asks for."""
+        return self.method.radius if self.method else 0.0
+
+    def correct(self, model: AttentionModel) -> None:
+        """Let the method change the gradients that the optimizer is about to see."""
+        if self.method:
+            self.method.correct(model)
 
     @contextmanager
     def attached(self, model: AttentionModel) -> Iterator[Added]:
@@ -45,6 +57,8 @@ class Extras:
             wanted = self.guidance is not None and self.guidance.terms
             pull = self.pull.bound(model) if self.pull else None
             guide = stack.enter_context(self.guidance.watching(model)) if self.guidance and wanted else None
+            if self.method:
+                stack.enter_context(self.method.attached(model))
 
             def added(batch: Batch) -> Tensor | None:
                 parts = [proximal(model, anchor, self.mu)] if self.mu else []
@@ -54,6 +68,9 @@ class Extras:
                     parts.append(guide(batch).mean())
                 if self.beside is not None:
                     parts.append(self.beside(batch))
+                term = self.method.term(batch) if self.method else None
+                if term is not None:
+                    parts.append(term)
                 return torch.stack(parts).sum() if parts else None
 
             yield added

@@ -21,10 +21,11 @@ from common.tasks.base import Task
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a round of training tells: images per epoch and the summed loss of the last epoch."""
+    """What a round of training tells: images per epoch, the summed loss of the last epoch, and steps of all epochs."""
 
     images: int
     loss_sum: float
+    steps: int = 0
 
 
 def train(
@@ -48,7 +49,8 @@ def train(
     model.train()
     # Dropout, where a model has it, draws from torch's own state: fix it for this call and put it back after.
     devices = [device] if device.type == "cuda" else []
-    total = torch.zeros((), device=device)
+    total, steps = torch.zeros((), device=device), 0
+    radius = max(settings.sam, extras.radius)
 
     def descend(batch: Batch) -> Tensor:
         """Put the gradient of the whole objective into the parameters and give the task's loss."""
@@ -66,12 +68,14 @@ def train(
             total = torch.zeros((), device=device)
             for batch, count in _batches(data, settings, seed, epoch, device):
                 loss = descend(batch)
-                if settings.sam:
-                    with climbed(list(model.parameters()), settings.sam):
+                if radius:
+                    with climbed(list(model.parameters()), radius):
                         descend(batch)
+                extras.correct(model)
                 optimizer.step()
                 total += loss * count
-    return Trained(images=len(data), loss_sum=float(total))
+                steps += 1
+    return Trained(images=len(data), loss_sum=float(total), steps=steps)
 
 
 def build_optimizer(model: AttentionModel, settings: TrainSection) -> torch.optim.Optimizer:

@@ -140,6 +140,12 @@ class StrategySection(Section):
     beta1: float = Field(ge=0, lt=1, description="fedadam, fedyogi, fedadagrad: first-moment decay")
     beta2: float = Field(ge=0, lt=1, description="fedadam, fedyogi: second-moment decay")
     tau: float = Field(gt=0, le=1, description="fedadam, fedyogi, fedadagrad: adaptivity floor")
+    dynamic: float = Field(gt=0, le=10, description="feddyn: α, weight of the dynamic regulariser; 0.01 to 0.1")
+    fairness: float = Field(ge=0, le=10, description="qffl: q; 0 weighs all sites alike, more asks for evener losses")
+    smoothness: float = Field(
+        gt=0, le=1e6, description="qffl: L of the denominator; the paper's is 1 over the local learning rate"
+    )
+    group_step: float = Field(ge=0, le=100, description="afl, group-dro: step of the sites' weights per round")
     attention_weights: Literal["none", "robust", "fair"] = Field(
         description="let a site whose attention is far from the others' count less (robust: the minority hospital "
         "pays) or more (fair), within half and twice what its images say"

@@ -9,6 +9,18 @@ if TYPE_CHECKING:
 
 PERSONAL = ("apfl", "ditto", "fedattnnorm", "fedbn", "fedper", "fedrep", "mr-mtl", "silobn")
 """Strategies by which each site has arrays of its own."""
+SINGLE = {
+    "fedexp": "reads the lengths of single sites' updates",
+    "scaffold": "reads single sites' control variates",
+    "fednova": "reads single sites' numbers of steps",
+    "feddyn": "keeps a gradient of its own at each site",
+    "qffl": "reads single sites' losses and lengths of updates",
+    "afl": "reads single sites' losses",
+    "group-dro": "reads single sites' losses",
+}
+"""Strategies that need of a site what no sum holds."""
+WEIGHING = ("scaffold", "feddyn", "qffl", "afl", "group-dro")
+"""Strategies whose arithmetic says what each site counts."""
 
 
 def check_together(config: "RunConfig") -> None:
@@ -24,6 +36,11 @@ def check_together(config: "RunConfig") -> None:
             f"setting 'strategy.attention-weights' is {weights!r}, 'attention.every' is {every} and 'rounds' is "
             f"{config.rounds}, so that nothing is measured before the last weights are made. Allowed is "
             f"0 < attention.every < rounds; set it so, or the weights to 'none'."
+        )
+    if weights != "none" and config.strategy.name in WEIGHING:
+        raise ConfigError(
+            f"strategy {config.strategy.name!r} says itself what each site counts, and so does "
+            f"'strategy.attention-weights'. Set the latter to 'none', or take 'fedavg'."
         )
     if config.strategy.name == "fedattnnorm" and not config.model.personal_attention:
         raise ConfigError(
@@ -86,10 +103,10 @@ def _check_sums(config: "RunConfig") -> None:
             "'strategy.attention-weights' reads single sites' signatures, which privacy and secure aggregation hide. "
             "Set it to 'none'."
         )
-    if config.pooled and config.strategy.name == "fedexp":
+    if config.pooled and config.strategy.name in SINGLE:
         raise ConfigError(
-            "strategy 'fedexp' reads the lengths of single sites' updates, which privacy and secure aggregation hide. "
-            "Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
+            f"strategy {config.strategy.name!r} {SINGLE[config.strategy.name]}, which privacy and secure aggregation "
+            f"do not cover. Take 'fedavg', 'fedprox', 'fedadam', 'fedyogi' or 'fedadagrad'."
         )
     if config.pooled and (config.strategy.name in PERSONAL or config.strategy.personal):
         found = "strategy.personal" if config.strategy.personal else f"strategy {config.strategy.name!r}"

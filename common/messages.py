@@ -16,7 +16,7 @@ from common.attention.health_sums import HealthSums
 from common.attention.signature import Signature
 from common.errors import ProtocolError
 
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 RAW = "consilium.raw.le"
 MOST_AXES = 32
 TOGETHER = "together"
@@ -50,6 +50,8 @@ class TrainRequest:
     """Train one round from `arrays`; `mu` weighs the proximal term; `keep_local` names arrays that stay the site's.
 
     `manner` says how the site trains what is its own (`client/personal`); the numbers that this needs are settings.
+    `method` says what the strategy asks of the site beside plain training (`client/methods`), `shared` what the server
+    sends for it.
     `prior` is that of the newest measurement, as `Prior.arrays` gives it; empty before the first or where none is used.
     Under privacy `noise_multiplier` is the noise that the run intends, which the site's ledger prices, and `reference`
     the public centre of signatures. Under secure aggregation `terms` are those of the sum and `sealed` holds the
@@ -61,6 +63,8 @@ class TrainRequest:
     mu: float = 0.0
     keep_local: tuple[str, ...] = ()
     manner: str = TOGETHER
+    method: str = ""
+    shared: Arrays = field(default_factory=dict)
     measure: bool = False
     prior: Arrays = field(default_factory=dict)
     noise_multiplier: float = 0.0
@@ -71,12 +75,16 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReply:
-    """Update = local arrays − global arrays; loss is a sum over `images` seen in the last local epoch."""
+    """Update = local arrays − global arrays; loss is a sum over `images` seen in the last local epoch.
+
+    `told` is what the request's method tells the server.
+    """
 
     site: str
     update: Arrays
     images: int
     loss_sum: float
+    told: Arrays = field(default_factory=dict)
     signature: Signature | None = None
     health: HealthSums | None = None
 
@@ -185,7 +193,7 @@ B = TypeVar(
 )
 
 # Which fields travel as arrays; all others are scalars or texts. `signature` and `health` are both.
-ARRAY_FIELDS = {"arrays", "update", "sums", "prior", "reference", "segments"}
+ARRAY_FIELDS = {"arrays", "update", "shared", "told", "sums", "prior", "reference", "segments"}
 TUPLE_FIELDS = {"classes", "mask_classes", "keep_local"}
 SCHEMA, PATIENTS, HEALTH_NAMES = "signature-schema", "signature-patients", "health-names"
 MIXED = {"signature": {SCHEMA, PATIENTS}, "health": {HEALTH_NAMES}}

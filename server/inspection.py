@@ -12,7 +12,7 @@ from common.attention.health_sums import HealthSums
 from common.attention.schema import schema_of
 from common.attention.signature import Signature
 from common.messages import EvaluateReply, TrainReply
-from server.strategies.base import Weighted
+from server.strategies.base import Strategy, Weighted
 
 Codes = dict[str, str]
 """Site to code, of what was left out."""
@@ -20,16 +20,20 @@ SLACK = 1e-6
 """Relative rounding allowed in a norm."""
 
 
-def sound_updates(replies: Mapping[str, TrainReply], arrays: Arrays) -> tuple[list[Weighted], Codes]:
-    """Keep the updates that fit the arrays, are finite, and rest on images."""
+def sound_updates(
+    replies: Mapping[str, TrainReply], arrays: Arrays, strategy: Strategy
+) -> tuple[list[Weighted], Codes]:
+    """Keep the updates that fit the arrays, are finite, rest on images, and come with what the strategy asked for."""
     usable, codes = [], {}
     for name, reply in sorted(replies.items()):
         if problem := misfit(reply.update, arrays):
             codes[name] = f"update-{problem}"
         elif reply.images < 1:
             codes[name] = "no-images"
+        elif problem := strategy.unfit(reply.told, arrays):
+            codes[name] = problem
         else:
-            usable.append(Weighted(site=name, update=reply.update, weight=float(reply.images)))
+            usable.append(Weighted(site=name, update=reply.update, weight=float(reply.images), told=reply.told))
     return usable, codes
 
 

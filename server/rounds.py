@@ -83,6 +83,8 @@ class RoundLoop:
             Stopped: After the checkpoint of the round in which `stop` was set.
         """
         self._check_cohort()
+        images = {name: self.exchange.hellos[name].train_images for name in self.exchange.names("source")}
+        self.strategy.meet(images, self.model)
         history = History(self.folder)
         checkpoint = self._begin(history)
         while checkpoint.round < self.config.rounds:
@@ -138,11 +140,13 @@ class RoundLoop:
             mu=self.strategy.mu,
             keep_local=self.personal,
             manner=self.strategy.manner,
+            method=self.strategy.method,
+            shared=self.strategy.shared(),
             measure=measure,
             prior=checkpoint.prior.arrays() if checkpoint.prior and self.config.guidance.needs_prior else {},
         )
         replies, failures = self.exchange.train(cohort, request)
-        updates, refused = sound_updates(replies, checkpoint.arrays)
+        updates, refused = sound_updates(replies, checkpoint.arrays, self.strategy)
         failures |= refused
         self._check_quorum(len(updates), failures)
         failures = self._pool(checkpoint, replies) | failures

@@ -7,14 +7,10 @@ Source: Jhunjhunwala, Wang, Joshi 2023, "FedExP: Speeding Up Federated Averaging
 weighted by images here. Its averaging of the last two models is left out.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from common.arrays import Arrays
-from server.strategies.base import Weighted, weighted_mean
+from server.strategies.base import Weighted, square, weighted_mean
 from server.strategies.fedavg import FedAvg
 
 EPSILON = 1e-3
@@ -27,10 +23,6 @@ class FedExp(FedAvg):
     def direction(self, updates: Sequence[Weighted]) -> Arrays:
         """Give the mean update times η."""
         mean, total = weighted_mean(updates), sum(item.weight for item in updates)
-        own = sum(item.weight / total * _square(item.update) for item in sorted(updates, key=lambda item: item.site))
-        stretch = max(1.0, own / (2 * (_square(mean) + EPSILON)))
+        own = sum(item.weight / total * square(item.update) for item in sorted(updates, key=lambda item: item.site))
+        stretch = max(1.0, own / (2 * (square(mean) + EPSILON)))
         return {name: (stretch * delta).astype(delta.dtype) for name, delta in mean.items()}
-
-
-def _square(update: Mapping[str, NDArray[Any]]) -> float:
-    return float(sum(np.square(array, dtype=np.float64).sum() for array in update.values()))

@@ -77,11 +77,20 @@ BODIES = {
         mu=real,
         keep_local=names,
         manner=text,
+        method=text,
+        shared=arrays,
         measure=st.booleans(),
         prior=arrays,
     ),
     TrainReply: st.builds(
-        TrainReply, site=text, update=arrays, images=number, loss_sum=real, signature=signature, health=health
+        TrainReply,
+        site=text,
+        update=arrays,
+        images=number,
+        loss_sum=real,
+        told=arrays,
+        signature=signature,
+        health=health,
     ),
     EvaluateRequest: st.builds(
         EvaluateRequest, round=number, arrays=arrays, split=text, own=st.booleans(), measure=st.booleans()
@@ -201,7 +210,7 @@ def broken(name, value=None):
     return records
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 6, "5", True, 5.5])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 4, 5, 7, "6", True, 6.5])
 def test_another_version_is_refused(version):
     with pytest.raises(ProtocolError, match="version"):
         unpack(broken("version", version), TrainReply)
@@ -317,9 +326,9 @@ def test_fuzzed_messages_are_accepted_whole_or_refused(data):
 
 
 def test_every_key_on_the_wire_is_known_here():
-    """The wire changes only together with WIRE_VERSION: this table is what version 3 is."""
+    """The wire changes only together with WIRE_VERSION: this table is what version 6 is."""
     records = pack(reply())
-    assert list(records) == ["update", "signature", "body"]
+    assert list(records) == ["update", "told", "signature", "body"]
     assert {key: type(value).__name__ for key, value in records["body"].items()} == {
         "kind": "str",
         "version": "int",
@@ -330,4 +339,4 @@ def test_every_key_on_the_wire_is_known_here():
         "signature-patients": "int",
     }
     assert json.loads(pack(request())["body"]["keep_local"]) == ["w"]
-    assert list(pack(request())) == ["arrays", "prior", "reference", "body"]
+    assert list(pack(request())) == ["arrays", "shared", "prior", "reference", "body"]

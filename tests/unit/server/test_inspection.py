@@ -11,15 +11,17 @@ from common.config import load_run_config
 from common.messages import EvaluateReply, TrainReply
 from common.models.build import build_model
 from server.inspection import sound_judgements, sound_signatures, sound_updates
+from server.strategies.fedavg import FedAvg
 
 OLD = {"w": np.zeros(3, np.float32), "steps": np.array(4)}
+FEDAVG = FedAvg(load_run_config().strategy)
 MODEL = build_model(load_run_config({"model.width": 4}).model, 1, 1, 32, seed=1)
 SCHEMA = schema_of(MODEL)
 
 
-def trained(site="a", images=5, loss_sum=1.0, update=None, signature=None):
+def trained(site="a", images=5, loss_sum=1.0, update=None, signature=None, told=None):
     update = {"w": np.ones(3, np.float32)} if update is None else update
-    return TrainReply(site=site, update=update, images=images, loss_sum=loss_sum, signature=signature)
+    return TrainReply(site=site, update=update, images=images, loss_sum=loss_sum, signature=signature, told=told or {})
 
 
 def judged(images=5, signature=None, **sums):
@@ -27,7 +29,7 @@ def judged(images=5, signature=None, **sums):
 
 
 def test_sound_updates_are_weighed_by_images_in_the_order_of_names():
-    usable, codes = sound_updates({"b": trained("b", images=2), "a": trained("a", images=7)}, OLD)
+    usable, codes = sound_updates({"b": trained("b", images=2), "a": trained("a", images=7)}, OLD, FEDAVG)
     assert [(item.site, item.weight) for item in usable] == [("a", 7.0), ("b", 2.0)]
     assert codes == {}
 
@@ -40,12 +42,13 @@ def test_sound_updates_are_weighed_by_images_in_the_order_of_names():
         (trained(update={"w": np.zeros(2, np.float32)}), "update-shape"),
         (trained(update={}), "update-shape"),
         (trained(update={"w": np.zeros(3, np.float32), "steps": np.array(1)}), "update-shape"),
+        (trained(told={"loss": np.array(1.0)}), "told-numbers"),
         (trained(images=0), "no-images"),
         (trained(images=-3), "no-images"),
     ],
 )
 def test_an_unsound_update_is_left_out_with_a_code(reply, code):
-    usable, codes = sound_updates({"a": trained("a"), "b": reply}, OLD)
+    usable, codes = sound_updates({"a": trained("a"), "b": reply}, OLD, FEDAVG)
     assert [item.site for item in usable] == ["a"]
     assert codes == {"b": code}
 
@@ -106,5 +109,5 @@ def test_sums_count_when_they_can_be_added():
 
 def test_nothing_is_sound():
     assert sound_judgements({}) == ({}, {})
-    assert sound_updates({}, OLD) == ([], {})
+    assert sound_updates({}, OLD, FEDAVG) == ([], {})
     assert sound_signatures({}, MODEL) == ({}, {})
