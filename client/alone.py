@@ -41,7 +41,7 @@ def train_alone(config: RunConfig, site: Site, model: AttentionModel, request: T
             if signature and config.guidance.alignment:
                 remember(config, site, model, signature, request.round)
         method = begin(config, site, model, request)
-        outcome = _train(config, site, model, request, Extras(request.mu, guidance, method))
+        outcome = _train(config, site, model, request, Extras(request.mu, guidance, method=method))
         if outcome.kept:
             own_store(site).save(request.round, outcome.kept)
         update = update_between(outcome.arrays, request.arrays)
