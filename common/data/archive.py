@@ -12,6 +12,7 @@ from common.data.choose import keep_classes, patients_of
 from common.data.npz import array_names, read_npz, write_npz, write_whole
 from common.data.resize import fit
 from common.data.sidecar import read_sidecar
+from common.data.volumes import sliced
 from common.errors import ConfigError, DataError
 
 ALWAYS = {"images", "centre", "split", "patient", "lesion", "video", "labels"}
@@ -40,7 +41,7 @@ def read_archive(path: Path, settings: DataSection) -> Dataset:
     """
     names = array_names(path)
     sidecar = read_sidecar(path.with_suffix(".json"))
-    arrays = read_npz(path, ALWAYS | {settings.label, settings.mask, settings.patient} - {"auto"})
+    arrays = sliced(read_npz(path, ALWAYS | {settings.label, settings.mask, settings.patient} - {"auto"}))
     if "images" not in arrays:
         raise DataError(f"{path.name}: there is no array 'images'. Tables are not supported. It holds: {_list(names)}.")
     images = images_of(path.name, arrays.pop("images"))

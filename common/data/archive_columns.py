@@ -16,13 +16,13 @@ def images_of(source: str, images: NDArray[Any]) -> NDArray[np.uint8] | NDArray[
     """Bring images [N, H, W] or [N, H, W, 3] to [N, C, H, W], uint8 or float32.
 
     Raises:
-        DataError: Volumes, or integers wider than uint8.
+        DataError: More axes than a volume has, or integers wider than uint8.
     """
     colour = images.ndim == 4 and images.shape[-1] in (1, 3)
     if images.ndim >= 4 and not colour:
         raise DataError(
-            f"{source}: images have shape {images.shape}. Volumes are not supported yet; allowed are [N, H, W] (grey) "
-            f"and [N, H, W, 3] (colour). Write each slice as an image of the same patient."
+            f"{source}: images have shape {images.shape}. Allowed are [N, H, W] (grey), [N, H, W, 3] (colour) and "
+            f"[N, D, H, W] (volumes, taken slice by slice)."
         )
     if images.ndim < 3 or 0 in images.shape[1:]:
         raise DataError(f"{source}: images have shape {images.shape}. Allowed are [N, H, W] and [N, H, W, 3].")

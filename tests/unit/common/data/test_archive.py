@@ -202,8 +202,7 @@ NAN[3, 0, 0] = np.nan
     [
         ({"images": np.zeros((6, 4, 4), dtype=np.uint16)}, "dtype uint16.*rescale"),
         ({"images": np.zeros((6, 4, 4), dtype=bool)}, "dtype bool"),
-        ({"images": np.zeros((6, 5, 4, 4), dtype=np.uint8)}, "Volumes are not supported yet"),
-        ({"images": np.zeros((6, 4, 4, 4, 3), dtype=np.uint8)}, "Volumes are not supported yet"),
+        ({"images": np.zeros((6, 4, 4, 4, 3), dtype=np.uint8)}, "taken slice by slice"),
         ({"images": np.zeros((6, 16), dtype=np.uint8)}, r"shape \(6, 16\)"),
         ({"images": np.zeros((6, 0, 4), dtype=np.uint8)}, r"shape \(6, 0, 4\)"),
         ({"images": np.zeros((0, 4, 4), dtype=np.uint8)}, "labels has 6 rows and images has 0"),
