@@ -8,6 +8,7 @@ import pytest
 from common.data.federation import open_federation
 from common.tasks.build import build_task
 from simulations.experiment import load_experiment
+from simulations.generalise.benchmark import load_benchmark
 from tests import benchmark_folders
 
 MAKERS: dict[str, Callable[[Path], object]] = {
@@ -21,10 +22,13 @@ MAKERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_experiment_opens_the_benchmark_and_its_task_takes_it(tmp_path: Path, name: str) -> None:
     MAKERS[name](tmp_path)
-    config = load_experiment(name, [f"data.path={tmp_path}", "data.image-size=16"]).config
+    changes = [f"data.path={tmp_path}", "data.image-size=16"]
+    config = load_experiment(name, changes).config
+    assert load_benchmark(name, changes).base.config.data == config.data
     federation = open_federation(config.data)
     task = build_task(config.task, federation.classes, federation.mask_classes)
     for site in federation.sites:
         assert len(task.prepare(site.train)) == len(site.train) > 0
     held_out = [site.name for site in federation.sites if site.role == "held-out"]
     assert held_out == (["hospital-1", "hospital-2"] if name == "wilds-camelyon17" else [])
+    assert load_benchmark(name).protocol == ("held-out" if held_out else "leave-one-site-out")
