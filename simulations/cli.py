@@ -161,22 +161,29 @@ def drop(
 def corruptions(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     modality: Annotated[str, typer.Option(help="mri, ct, xray, ultrasound, dermoscopy, fundus or microscopy.")],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A corruption of the modality; may be repeated. By default all.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Another run on the same data and seeds, for the corruption error against it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of what is found; by default RUN/corruptions.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what acquisition would do to the federated model: every corruption of a modality in five severities.
 
-    For each the loss of the primary metric, the share of what lies above chance that is kept, how far attention stayed
-    where it was, and the images where attention moved and the answer did not, or the reverse. Writes rows.csv,
-    summary.csv and robustness.png.
+    Source and held-out sites apart, with intervals over patients and seeds: the loss of the primary metric, the share
+    of what lies above chance that is kept, how far attention stayed where it was, and the images where attention moved
+    and the answer did not, or the reverse. Writes rows.csv, summary.csv, roles.csv, robustness.png, curves.png and
+    study.json, which `consilium report RUN` then shows.
 
-    Example: `consilium study corruptions runs/RUN --modality ct`
+    Example: `consilium study corruptions runs/RUN --modality ct --reference runs/fedavg`
     """
     from simulations.robustness import study_corruptions
     from simulations.robustness_pages import show_robustness
 
     with stepping(as_json) as step:
-        found = study_corruptions(run, modality, step)
+        found = study_corruptions(run, modality, only or [], reference, step)
     show_robustness(found, out or run / "corruptions", as_json)
 
 

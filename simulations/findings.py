@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simulations.results import write_whole, writing
+from simulations.studies import FILE
 
 Rows = list[dict[str, Any]]
 DPI = 160
@@ -42,6 +43,20 @@ def write_table(path: Path, rows: Rows) -> None:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _csv(rows))
+
+
+def write_study(out: Path, of: str, body: Mapping[str, Any]) -> None:
+    """Write `study.json`, which the report of the run shows where `out` lies in the run's folder.
+
+    `of` is the run's `identity`.
+
+    Raises:
+        RunFolderError: The folder cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_finite({"run": of, **body}), ensure_ascii=False, allow_nan=False)
+        write_whole(out / FILE, text.encode() + b"\n")
 
 
 def print_json(body: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from common.errors import ConsiliumError, DataError, RunFolderError
 from simulations.overlay import Overlay, read_overlays, write_overlays
+from simulations.studies import read_studies
 from simulations.tables import TABLES, check_table, make_table
 
 __all__ = ["TABLES", "Overlay", "Results", "load_results", "make_table", "save", "write_whole", "writing"]
@@ -52,7 +53,7 @@ RECORD: dict[str, tuple[type, str]] = {
 
 @dataclass(kw_only=True)
 class Results:
-    """All that a run found out. Tables that are not given are empty.
+    """All that a run found out. Tables that are not given are empty; `studies` were made of the run after it.
 
     Raises:
         DataError: A record's key is missing or of another type, or a table's column is.
@@ -63,6 +64,7 @@ class Results:
     tables: dict[str, pa.Table] = field(default_factory=dict)
     overlays: list[Overlay] = field(default_factory=list)
     folder: Path | None = None
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key, (kind, meaning) in RECORD.items():
@@ -137,7 +139,8 @@ def load_results(folder: Path) -> Results:
             content = _read(folder, f"tables/{name}.parquet", digests)
             tables[name] = pyarrow.parquet.read_table(io.BytesIO(content))
         overlays = read_overlays(io.BytesIO(_read(folder, "overlays.npz", digests)))
-        return Results(record=record, tables=tables, overlays=overlays, folder=folder)
+        studies = read_studies(folder, record)
+        return Results(record=record, tables=tables, overlays=overlays, folder=folder, studies=studies)
     except RunFolderError:
         raise
     except (ConsiliumError, OSError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:

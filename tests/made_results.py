@@ -62,6 +62,7 @@ def made_results(
             "differences": make_table("differences", _differences(rng, headline)),
         },
         overlays=[_overlay(rng, site, roles[site], k) for site in sites for k in range(3)],
+        studies={"corruptions": _corruptions(metrics[0])},
     )
 
 
@@ -333,3 +334,22 @@ def _record(rng: np.random.Generator, roles: dict[str, str], metrics: tuple[str,
         "seconds": {"training": 71.5, "evaluation": 14.2, "report": 5.1},
         "notes": ["Phantom images are generated; they show that the machinery works, not that it heals."],
     }
+
+
+def _corruptions(metric: str) -> dict[str, Any]:
+    """A study of corruptions; at held-out sites the metric is undefined, as null from a file is."""
+    rows, summary, roles = [], [], []
+    for role, sites in (("source", 5), ("held-out", 1)):
+        for place, name in enumerate(("gaussian_noise", "shot_noise", "motion_blur", "ring")):
+            for severity in (1, 2, 3, 4, 5):
+                drop = None if role == "held-out" and place == 3 else 0.02 * severity * (place + 1) / 2
+                ends = {"drop_low": drop and drop - 0.02, "drop_high": drop and drop + 0.03}
+                value = {"value": drop and 0.88 - drop, "clean": 0.88, "as_js": 0.99, "drop": drop, **ends}
+                more = dict.fromkeys(("relative_robustness", "as_js_low", "as_js_high", "signature_shift"), 0.5)
+                shares = dict.fromkeys(("flipped", "moved_alone", "flipped_alone"), 0.1)
+                rows.append({"corruption": name, "severity": severity, "role": role, **value, **more, **shares})
+            summary.append({key: rows[-1][key] for key in rows[-1] if key != "severity"})
+        ended = {f"{key}{end}": 0.9 for key in ("clean", "drop", "mas") for end in ("", "_low", "_high")}
+        roles.append({"role": role, "sites": sites, "images": 60 * sites, **ended})
+    head = {"run": "made", "metric": metric, "modality": "ct", "seeds": [1, 2]}
+    return {**head, "rows": rows, "summary": summary, "roles": roles}

@@ -12,6 +12,11 @@ ADAPTATIONS = Registry(
         "shot-im": _HERE + "shot_im:ShotIm",
         "t3a": _HERE + "t3a:T3a",
         "memo": _HERE + "memo:Memo",
+        "eata": _HERE + "eata:Eata",
+        "sar": _HERE + "sar:Sar",
+        "cotta": _HERE + "cotta:Cotta",
+        "rotta": _HERE + "rotta:Rotta",
+        "delta": _HERE + "delta:Delta",
         "lame": _HERE + "lame:Lame",
     },
 )

@@ -22,7 +22,9 @@ class Descent:
     """An optimizer over `parameters`, whose gradients it switches on."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], settings: DescentSettings) -> None:
-        self.parameters = [parameter.requires_grad_(True) for parameter in parameters]
+        self.parameters = list(parameters)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         self._settings = settings
         self.forget()
 
@@ -55,7 +57,11 @@ class Descent:
         if not self.gradient(loss):
             counts.skipped += 1
             return False
+        self.apply(counts)
+        return True
+
+    def apply(self, counts: Counts) -> None:
+        """Step along the gradient that is there, and count it."""
         self.optimizer.step()
         counts.updates += 1
         self.optimizer.zero_grad()
-        return True

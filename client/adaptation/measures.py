@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import functional_call
 
-from client.adaptation.answers import classes_of, log_probabilities, rows
+from client.adaptation.affine import affine_names
+from client.adaptation.answers import classes_of, log_probabilities, per_image, rows
 from client.adaptation.source import Moments, Source
 from common.attention.base import AttentionModel
 
 Found = Mapping[str, NDArray[np.float64]]
+BINS = 100
+FISHER_IMAGES = 2000
+"""Of a site; the paper's number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +131,65 @@ class Features:
         return moments(sums["count"], sums["sum"], sums["squares"])
 
 
+class Confidence:
+    """Counts images by their largest probability; segmentation: the mean over pixels."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._counts = np.zeros(BINS)
+
+    def add(self, seen: Seen) -> None:
+        """Count."""
+        sure = per_image(log_probabilities(seen.logits).max(1).values.exp())
+        found = (sure.double() * BINS).long().clamp(0, BINS - 1).cpu().numpy()
+        self._counts = self._counts + np.bincount(found, minlength=BINS).astype(np.float64)
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give counts, [100]."""
+        return {"counts": self._counts}
+
+    @staticmethod
+    def read(sums: Found) -> Tensor:
+        """Keep the counts."""
+        return torch.from_numpy(sums["counts"])
+
+
+class Fisher:
+    """Adds squared gradients of each image's −ln p of its own answer, for at most `FISHER_IMAGES` images of a site.
+
+    Source: Niu et al. 2022 (EATA), section 3.3, with the square taken image by image, as its definition has it.
+    """
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._model = model
+        self._names = affine_names(model)
+        self._total = {name: model.get_parameter(name).detach().double() * 0 for name in self._names}
+        self._count = 0
+
+    def add(self, seen: Seen) -> None:
+        """Add."""
+        for image in seen.images[: max(0, FISHER_IMAGES - self._count)]:
+            own = {name: self._model.get_parameter(name).detach().requires_grad_(True) for name in self._names}
+            with torch.enable_grad():
+                log_p = log_probabilities(functional_call(self._model, own, (image[None],)))
+                loss = -log_p.max(1).values.mean()
+            for name, grad in zip(self._names, torch.autograd.grad(loss, list(own.values())), strict=True):
+                self._total[name] += grad.double().square()
+            self._count += 1
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give the count and the sum by parameter."""
+        return {"count": np.array(float(self._count)), **{n: t.cpu().numpy() for n, t in self._total.items()}}
+
+    @staticmethod
+    def read(sums: Found) -> dict[str, Tensor]:
+        """Divide."""
+        return {n: torch.from_numpy(t / sums["count"]).float() for n, t in sums.items() if n != "count"}
+
+
 def moments(count: NDArray[np.float64], total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Turn sums into mean and biased variance, float32; rounding never makes a variance negative."""
     mean = total / count
@@ -133,4 +197,10 @@ def moments(count: NDArray[np.float64], total: NDArray[np.float64], squares: NDA
     return Moments(torch.from_numpy(mean).float(), torch.from_numpy(variance).float())
 
 
-MEASURES: dict[str, type[Measure]] = {"class_prior": ClassPrior, "confusion": Confusion, "features": Features}
+MEASURES: dict[str, type[Measure]] = {
+    "class_prior": ClassPrior,
+    "confusion": Confusion,
+    "features": Features,
+    "confidence": Confidence,
+    "fisher": Fisher,
+}

@@ -31,5 +31,9 @@ class Source:
     """Mean probabilities by true class (row), float64 [K, K], rows sum to 1; a class without images knows nothing."""
     features: Moments | None = None
     """What enters the head, [D]; over images and, for segmentation, pixels."""
+    confidence: Tensor | None = None
+    """How many images had a largest probability in each of 100 equal bins of [0, 1], float64 [100]."""
+    fisher: Mapping[str, Tensor] | None = None
+    """Diagonal Fisher information: mean squared gradient of −ln p(own answer), by scale or shift of normalisation."""
     extras: Mapping[str, object] | None = None
     """What a method of its own brings along, by name."""

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import DataError
+from common.explanations.alike import spearman
 
 Doubles = NDArray[np.float64]
 TOP = 0.1
 """Share of the cells whose overlap is counted."""
-MEASURES = ("as_js", "as_top", "as_com")
+MEASURES = ("as_js", "as_top", "as_rho", "as_com")
 
 
 def attention_stability(before: NDArray[np.floating], after: NDArray[np.floating]) -> dict[str, Doubles]:
@@ -19,9 +20,10 @@ def attention_stability(before: NDArray[np.floating], after: NDArray[np.floating
 
     - `as_js`: 1 − JS(a, b)/ln 2, over the map as a distribution; 0 where the two share no cell.
     - `as_top`: intersection over union of the tenth of the cells with most attention; of equal cells the first.
+    - `as_rho`: Spearman's correlation of the cells, −1 to 1; 0 where one of two different maps is flat.
     - `as_com`: 1 − distance of the centres of mass over the diagonal.
 
-    Shapes: before, after [N, H, W], not negative and not all zero -> each [N], 0 to 1.
+    Shapes: before, after [N, H, W], not negative and not all zero -> each [N], 0 to 1 but for `as_rho`.
 
     Raises:
         DataError: Shapes differ, or a map is negative, empty or not finite.
@@ -36,7 +38,12 @@ def attention_stability(before: NDArray[np.floating], after: NDArray[np.floating
     shared = np.array([len(np.intersect1d(left, right)) for left, right in zip(*tops, strict=True)], np.float64)
     centres = [_centres(maps, before.shape[1:]) for maps in (a, b)]
     away = np.linalg.norm(centres[0] - centres[1], axis=1) / max(np.hypot(*np.array(before.shape[1:]) - 1.0), 1.0)
-    return {"as_js": (1 - js).clip(0, 1), "as_top": shared / (2 * count - shared), "as_com": 1 - away}
+    return {
+        "as_js": (1 - js).clip(0, 1),
+        "as_top": shared / (2 * count - shared),
+        "as_rho": np.where((a == b).all(axis=1), 1.0, spearman(before, after)),  # two equal flat maps have not moved
+        "as_com": 1 - away,
+    }
 
 
 def _distributions(maps: Doubles) -> Doubles:

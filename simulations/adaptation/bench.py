@@ -55,6 +55,7 @@ class Bench:
 
     def __init__(self, court: Court, where: list[Target], terms: Terms) -> None:
         self._court, self._terms = court, terms
+        self.task = court.task
         self._site_of = {target.training: target.site for target in reversed(where)}
         self._ground = lru_cache(maxsize=None)(self._make_ground)
         self._model = lru_cache(maxsize=8)(self._load_model)
@@ -145,7 +146,7 @@ class Bench:
                 batch = data.batch(rows, device)
                 yield answer(batch.images), batch
 
-        collected = self._court.task.collect(found(), data.patients)
+        collected = self.task.collect(found(), data.patients)
         assert isinstance(collected, Classified)  # the study refuses other tasks
         return collected
 
@@ -180,13 +181,13 @@ class Bench:
         return pooled({name: self._court.data(name, "val") for name in self._sources(training)})
 
     def _find_threshold(self, seed: int, training: str) -> float:
-        said = predict([self._model(seed, training, SOURCES)], self._court.task, self._validation(training))
+        said = predict([self._model(seed, training, SOURCES)], self.task, self._validation(training))
         assert isinstance(said, Classified)
         return source_threshold(said)
 
     def _measure_source(self, seed: int, training: str, needs: tuple[str, ...]) -> Source:
         """Measure site by site and add, pass after pass, as a federation would."""
-        model, task = self._model(seed, training, SOURCES), self._court.task
+        model, task = self._model(seed, training, SOURCES), self.task
         source = source_of({}, task)
         for names in passes(needs):
             data = [self._court.data(site, "val") for site in self._sources(training)]

@@ -13,8 +13,8 @@ from common.errors import ConsiliumError
 from common.explanations.attention_stability import attention_stability
 from simulations.adaptation.bench import Bench
 from simulations.adaptation.cells import NONE, Cell
+from simulations.corrupted_site import look
 from simulations.gallery import choose_cases, picture
-from simulations.robustness import mean_attention
 
 Maps = NDArray[np.float64]
 IMAGES, METHODS = 3, 7
@@ -45,7 +45,7 @@ def looks(bench: Bench, cell: Cell, methods: Sequence[str], seed: int) -> Looks 
     judged = bench.stream(cell).judged
     judged = judged.subset(np.arange(min(MEASURED, len(judged))))
     cases = choose_cases(judged, seed, cell.site, IMAGES)
-    before = mean_attention(bench.model(cell), judged)
+    before = look(bench.model(cell), bench.task, judged).maps
     if before is None:
         return None
     maps, rows = {NONE: (before[cases], before.mean(0))}, []
@@ -53,7 +53,7 @@ def looks(bench: Bench, cell: Cell, methods: Sequence[str], seed: int) -> Looks 
         method = _adapted(bench, cell.place, name)
         if method is None or not method.adapted() or len(maps) > METHODS:
             continue
-        after = mean_attention(method.model, judged)
+        after = look(method.model, bench.task, judged).maps
         assert after is not None
         maps[name] = after[cases], after.mean(0)
         stayed = {key: float(values.mean()) for key, values in attention_stability(before, after).items()}

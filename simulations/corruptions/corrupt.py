@@ -82,7 +82,8 @@ def refuse_elsewhere(name: str, modality: str) -> None:
     """Refuse a corruption that does not happen in a modality.
 
     Raises:
-        ConfigError: It does not; the message names those that do.
+        UnknownNameError: No such corruption at all.
+        ConfigError: It does not happen there, and the message names those that do; or no such modality.
     """
     if name not in of_modality(modality):
         CORRUPTIONS.load(name)

@@ -9,13 +9,17 @@ from rich.table import Table
 from simulations.display import Display
 from simulations.findings import print_json, write_findings
 from simulations.generalise.conduct import Contest, Generalised
+from simulations.generalise.report import benchmark_page
 from simulations.generalise.rows import Row
 from simulations.generalise.trainings import Trainings
 from simulations.report.forest import draw_forest
 from simulations.report.sections import privacy_text
 from simulations.report.words import shorten, title
+from simulations.results import write_whole, writing
 from simulations.session import going_on, stopping
 from simulations.trainer import Watch, label, new_stop_flag
+
+REPORT = "report.html"
 
 
 def conduct(contest: Contest, folder: Path, as_json: bool) -> None:
@@ -57,6 +61,8 @@ def show(found: Generalised, as_json: bool) -> None:
     tables = {name: rows for name, rows in found.tables.items() if rows}
     write_findings(found.folder / "tables", tables, {})
     write_findings(found.folder, {}, {"forest": draw_forest(found)})
+    with writing(found.folder):
+        write_whole(found.folder / REPORT, benchmark_page(found).encode())
     if as_json:
         print_json({"out": str(found.folder), "record": found.record, **tables})
         return
@@ -65,7 +71,7 @@ def show(found: Generalised, as_json: bool) -> None:
         console.print(table)
     console.print(_notes(found), soft_wrap=True)
     console.print(privacy_text(found.record["privacy"]), style="bold")
-    console.print(str(found.folder), soft_wrap=True)
+    console.print(str(found.folder / REPORT), soft_wrap=True)
 
 
 def _levels(found: Generalised) -> Table:

@@ -15,5 +15,6 @@ FIGURES = Registry(
         "distances": "simulations.report.distances:draw",
         "health": "simulations.report.health:draw",
         "calibration": "simulations.report.calibration:draw",
+        "robustness": "simulations.report.robustness:draw",
     },
 )

@@ -38,8 +38,13 @@ def build_report(results: Results, folder: Path) -> Path:
 
 
 def has_section(results: Results, name: str) -> bool:
-    """Whether a figure stands in the page: all do, and say what is missing, but those that few runs could fill."""
+    """Whether a figure stands in the page: all do, and say what is missing, but those that few runs could fill.
+
+    Of a study that is made after a run, it stands there once that has been made.
+    """
     module = import_module(FIGURES[name].partition(":")[0])
+    if study := getattr(module, "STUDY", ""):
+        return study in results.studies
     return not getattr(module, "ONLY_WITH_ROWS", False) or bool(results.rows(module.TABLE))
 
 

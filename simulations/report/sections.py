@@ -171,7 +171,9 @@ def figure(results: Results, name: str, svg: str, position: int) -> Section:
     picture = tag("div", Html(inline(svg, name, f"{module.TITLE}. {caption}")), class_="scroll", tabindex="0")
     files = [tag("a", kind.upper(), href=f"figures/{name}.{kind}") for kind in ("svg", "png")]
     below = tag("figcaption", tag("strong", f"Figure {position}. "), caption, " As ", join(files, " or "), ".")
-    return Section(name, module.TITLE, join([tag("figure", picture, below), numbers(results, module.TABLE)]))
+    study = getattr(module, "STUDY", "")
+    behind = study_numbers(results, study, module.COLUMNS) if study else numbers(results, module.TABLE)
+    return Section(name, module.TITLE, join([tag("figure", picture, below), behind]))
 
 
 def numbers(results: Results, name: str) -> Html:
@@ -191,5 +193,15 @@ def numbers(results: Results, name: str) -> Html:
     return tag("details", tag("summary", "The numbers behind this figure"), shown, class_="numbers")
 
 
+def study_numbers(results: Results, study: str, columns: tuple[str, ...]) -> Html:
+    """The rows of a study that was made after the run, folded, with their file."""
+    rows = results.studies.get(study, {}).get("summary", [])
+    link = tag("a", f"{study}/summary.csv", href=f"{study}/summary.csv")
+    more = tag("a", f"{study}/rows.csv", href=f"{study}/rows.csv")
+    below = join([words.count(len(rows), "row"), "; with everything else in ", link, " and ", more, "."])
+    shown = table(list(columns), ([_plain(row[column]) for column in columns] for row in rows), below)
+    return tag("details", tag("summary", "The numbers behind this figure"), shown, class_="numbers")
+
+
 def _plain(value: object) -> str:
-    return words.number(value, 4) if isinstance(value, float) else str(value)
+    return words.number(value, 4) if isinstance(value, float | None) else str(value)

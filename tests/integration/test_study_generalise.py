@@ -243,6 +243,9 @@ def test_the_command_prints_and_writes_what_was_found(source: str, made: tuple[G
     with (out / "tables" / "summary.csv").open(newline="") as file:
         assert {row["method"] for row in csv.DictReader(file)} >= {"fedavg", "pooled"}
     assert (out / "forest.png").stat().st_size > 10_000
+    page = (out / "report.html").read_text()
+    assert "train.learning-rate = 0.02" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     plain = CliRunner().invoke(app, text)
     assert plain.exit_code == 0, plain.output
     assert "best-single-site" in plain.stdout

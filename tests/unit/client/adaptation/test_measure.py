@@ -69,6 +69,24 @@ def test_fields_by_hand(parts):
     torch.testing.assert_close(source.features.variance, features.var(0, unbiased=False), rtol=1e-4, atol=1e-6)
 
 
+def test_confidence_and_fisher_by_hand(parts):
+    model, task = parts
+    source = measure_source(model, task, data(), ["confidence", "fisher"])
+    images = data().batch(np.arange(20), torch.device("cpu")).images
+    with torch.no_grad():
+        sure = model(images).softmax(1).max(1).values
+    torch.testing.assert_close(source.confidence, torch.histc(sure, 100, 0, 1).double())
+    name = "stage2.second.bias"
+    squares = torch.zeros_like(model.get_parameter(name))
+    for image in images:
+        logits = model(image[None])
+        (slope,) = torch.autograd.grad(
+            torch.nn.functional.cross_entropy(logits, logits.argmax(1)), model.get_parameter(name)
+        )
+        squares += slope.square()
+    torch.testing.assert_close(source.fisher[name], squares / 20, rtol=1e-4, atol=1e-9)
+
+
 def test_a_class_without_images_knows_nothing(parts):
     model, task = parts
     source = measure_source(model, task, data(labels=np.zeros(20, np.int64)), ["confusion", "class_prior"])

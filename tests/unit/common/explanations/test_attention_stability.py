@@ -45,7 +45,16 @@ def test_it_is_symmetric_and_between_none_and_one():
     forth, back = attention_stability(maps(3), maps(4)), attention_stability(maps(4), maps(3))
     for name in MEASURES:
         np.testing.assert_allclose(forth[name], back[name])
-        assert ((forth[name] >= 0) & (forth[name] <= 1)).all()
+        assert ((forth[name] >= (-1 if name == "as_rho" else 0)) & (forth[name] <= 1)).all()
+
+
+def test_ranks_of_cells_turned_round_and_flat_maps():
+    ramp = 1.0 + np.arange(100.0).reshape(1, 10, 10)
+    flat = np.ones((1, 10, 10))
+    assert attention_stability(ramp, ramp**3)["as_rho"][0] == pytest.approx(1.0)
+    assert attention_stability(ramp, 101 - ramp + 1)["as_rho"][0] == pytest.approx(-1.0)
+    assert attention_stability(flat, flat)["as_rho"][0] == 1.0
+    assert attention_stability(flat, ramp)["as_rho"][0] == 0.0
 
 
 @pytest.mark.parametrize(
