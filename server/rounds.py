@@ -22,7 +22,6 @@ from common.config import RunConfig
 from common.errors import AggregationError, RunFolderError
 from common.messages import TOGETHER, EvaluateReply, EvaluateRequest, TrainReply, TrainRequest
 from common.metrics import METRICS
-from common.models.personal import personal_names
 from common.tasks.base import Task
 from server.averaging import judged_arrays
 from server.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -70,7 +69,7 @@ class RoundLoop:
     """Names of the arrays that each site keeps."""
 
     def __post_init__(self) -> None:
-        self.personal = personal_names(self.model, self.strategy.personal)
+        self.personal = self.strategy.keeps(self.model)
         pooler = Pooler(self.config, self.exchange, self.task, self.model)
         self.sums = PooledRounds(self.config, pooler, self.strategy)
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from torch import nn
 
 from client.personal.base import LocalRound, Outcome
-from common.errors import ConfigError
 from common.seeds import derive
 
 
@@ -26,17 +25,8 @@ def train_alternating(round_: LocalRound) -> Outcome:
 
 @contextmanager
 def only(model: nn.Module, names: Collection[str]) -> Iterator[None]:
-    """Let nothing but these arrays change while entered; statistics that move by themselves are put back.
-
-    Raises:
-        ConfigError: None of them can be trained.
-    """
+    """Let nothing but these arrays change while entered; statistics that move by themselves are put back."""
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not set(learning) & set(names):
-        raise ConfigError(
-            "strategy 'fedrep' trains what stays at the site and what is shared in turn, and one of them has no "
-            "parameters. Leave some to both: correct `strategy.personal`."
-        )
     buffers = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers() if name not in names}
     for name, parameter in learning.items():
         parameter.requires_grad_(name in names)

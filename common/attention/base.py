@@ -125,7 +125,7 @@ class Switchable(Protocol):
 
 
 class AttentionModel(nn.Module):
-    """Contract of every model: images in, logits out, attention sites named, features offered.
+    """Contract of every model: images in, logits out, attention sites named, features offered; what answers is `head`.
 
     Shapes: images [B, C, H, W] in [-1, 1] -> logits [B, K] (classification) or [B, K, H, W] (segmentation).
     """

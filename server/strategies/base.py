@@ -12,7 +12,7 @@ from common.arrays import Arrays, all_finite, is_float, misfit
 from common.config import StrategySection
 from common.errors import AggregationError
 from common.messages import TOGETHER
-from common.models.personal import declared
+from common.models.personal import declared, personal_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,14 @@ class Strategy:
         """Say as a code why what a site tells cannot be used; empty when it can."""
         floats = all(is_float(array) and not array.shape for array in told.values())
         return "" if set(told) == set(self.told) and floats and all_finite(told) else "told-numbers"
+
+    def keeps(self, model: nn.Module) -> tuple[str, ...]:
+        """Name the arrays of the run's model that stay at each site, in the order of `state_dict`.
+
+        Raises:
+            ConfigError: A path or role that the model does not have.
+        """
+        return personal_names(model, self.personal)
 
     def apply(self, arrays: Arrays, mean: Arrays) -> Arrays:
         """Give the next global arrays. Integer buffers stay as they are."""

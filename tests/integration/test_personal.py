@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from client.evaluation import LossSum, predict
 from client.own import COPY, WEIGHT, below, own_arrays
@@ -13,7 +14,7 @@ from client.training import train as train_locally
 from common.arrays import load_arrays, model_arrays
 from common.config_checks import PERSONAL
 from common.errors import AggregationError, ConfigError
-from common.messages import TOGETHER
+from common.messages import TOGETHER, TrainRequest, pack
 from common.models import MODELS
 from common.models.build import build_model
 from common.models.norms import norm_statistics
@@ -21,9 +22,10 @@ from common.seeds import derive
 from server.rounds import Stopped
 from server.strategies import STRATEGIES
 from server.strategies.fedper import FedPer
-from simulations.engine import Training, train
+from simulations.engine import LocalGrid, Training, train
 from tests.federations import SITES, same_arrays, same_checkpoint, small_config, sorted_like, train_small
 
+OWN_MODELS = ("fedrep", "ditto", "mr-mtl", "apfl")
 FAST = {"rounds": 2, "attention__every": 0, "train__learning_rate": 0.05}
 
 
@@ -112,6 +114,37 @@ def test_a_path_that_matches_nothing_ends_the_run_before_any_work(tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_fedrep_needs_something_to_share():
+    with pytest.raises(ConfigError, match=r"leaves no parameter to share.*take 'mr-mtl'"):
+        train_small(small_config(strategy__name="fedrep", strategy__personal="stem, stage*"))
+
+
+@pytest.mark.parametrize(
+    "request_", [{"manner": "dance"}, {"manner": ""}, {"keep_local": ("head.weight", "tail")}], ids=str
+)
+def test_a_request_for_what_a_site_cannot_do_is_refused(request_, tmp_path):
+    config = small_config(out=str(tmp_path))
+    grid = LocalGrid(config, [("north",)], 0)
+    asked = TrainRequest(round=1, arrays=model_arrays(built(config)), **request_)
+    [reply] = grid.send_and_receive([Message(pack(asked), dst_node_id=2, message_type="train")], timeout=60)
+    grid.close()
+    assert reply.error.reason == "consilium:protocol"
+    assert not list(tmp_path.rglob("local-*"))
+
+
+@pytest.mark.parametrize("name", ["fedper", *OWN_MODELS])
+def test_guidance_goes_with_every_manner(name, tmp_path):
+    """A teacher changes what is trained; the shared model of Ditto and APFL is that of FedAvg with the same teacher."""
+    guided = {**FAST, "guidance__teacher": 0.5}
+    end, records = train_small(small_config(**guided, strategy__name=name, out=str(tmp_path / "guided")))
+    assert not any(record.failures for record in records)
+    if name in ("ditto", "apfl"):
+        assert same_arrays(end.arrays, train_small(small_config(**guided))[0].arrays)
+    else:
+        plain = train_small(small_config(**FAST, strategy__name=name, out=str(tmp_path / "plain")))[0]
+        assert not same_arrays(end.arrays, plain.arrays)
+
+
 def test_statistics_need_norms_that_have_some():
     with pytest.raises(ConfigError, match=r"@statistics.*GroupNorm and LayerNorm keep none"):
         train_small(small_config(strategy__name="silobn"))
@@ -120,9 +153,6 @@ def test_statistics_need_norms_that_have_some():
 def test_a_run_without_a_folder_is_told_which_settings_need_one():
     with pytest.raises(AggregationError, match="config"):
         train_small(small_config(**FAST, strategy__name="fedper"))
-
-
-OWN_MODELS = ("fedrep", "ditto", "mr-mtl", "apfl")
 
 
 @pytest.mark.slow

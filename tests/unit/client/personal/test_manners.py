@@ -11,7 +11,6 @@ from client.personal import MANNERS
 from client.personal.alternating import only
 from client.pull import Pull
 from common.arrays import load_arrays, model_arrays
-from common.errors import ConfigError
 from tests.federations import same_arrays
 
 SHARED = ("together", "copied", "mixture")
@@ -197,12 +196,6 @@ def test_statistics_of_what_rests_do_not_move():
     after = model.state_dict()
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"3.running_mean", "3.running_var", "3.num_batches_tracked"}
-
-
-@pytest.mark.parametrize("personal", [("*",), ()], ids=["nothing shared", "nothing of its own"])
-def test_fedrep_without_one_of_its_halves_is_refused(played, personal):
-    with pytest.raises(ConfigError, match="has no parameters"):
-        played("alternating", personal)
 
 
 def test_flags_are_put_back_after_an_error():
