@@ -32,8 +32,8 @@ ROLES: dict[str, Callable[[nn.Module], tuple[str, ...]]] = {
 MEANING = {
     "@head": f"no submodule called {HEAD!r}; name the path of its last layer in `strategy.personal`",
     "@norms": "no normalisation layer; take a strategy that keeps something else, or `model.name` with norms",
-    "@statistics": "no running statistics: GroupNorm and LayerNorm keep none, BatchNorm does; take 'fedbn', which "
-    "keeps scales and shifts, or a model with BatchNorm",
+    "@statistics": "no running statistics: GroupNorm and LayerNorm keep none, BatchNorm does; set "
+    "`model.batch-norm` to true, or take 'fedbn', which keeps scales and shifts",
     "@attention": "no temperatures and gate scales; set `model.personal-attention` to true",
 }
 

@@ -15,7 +15,6 @@ from common.arrays import load_arrays, model_arrays
 from common.config_checks import PERSONAL
 from common.errors import AggregationError, ConfigError
 from common.messages import TOGETHER, TrainRequest, pack
-from common.models import MODELS
 from common.models.build import build_model
 from common.models.norms import norm_statistics
 from common.seeds import derive
@@ -243,9 +242,8 @@ def test_each_site_of_apfl_learns_its_own_weight(tmp_path):
     assert 0.5 not in weights
 
 
-def test_statistics_differ_and_scales_are_shared_under_silobn(tmp_path, monkeypatch):
-    monkeypatch.setitem(MODELS._table, "batched", "tests.batched:batched")
-    config = small_config(**FAST, strategy__name="silobn", model__name="batched", out=str(tmp_path))
+def test_statistics_differ_and_scales_are_shared_under_silobn(tmp_path):
+    config = small_config(**FAST, strategy__name="silobn", model__batch_norm=True, out=str(tmp_path))
     end, records = train_small(config)
     own, names = kept(tmp_path), set(norm_statistics(built(config)))
     assert all(set(own[site]) == names for site in SITES)

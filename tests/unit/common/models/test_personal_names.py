@@ -79,7 +79,7 @@ def test_roles_of_every_model(name):
     assert personal_names(model, ("@norms",)) == norm_parameters(model)
     if "vit" in name:
         assert personal_names(model, ("@attention",)) == personal_parameters(model)
-    with pytest.raises(ConfigError, match=r"GroupNorm and LayerNorm keep none.*take 'fedbn'"):
+    with pytest.raises(ConfigError, match=r"GroupNorm and LayerNorm keep none.*set `model.batch-norm`"):
         personal_names(model, ("@statistics",))
 
 
