@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from common.arrays import read_arrays, write_arrays
@@ -302,9 +303,11 @@ def test_what_needs_single_sites_is_refused_where_only_sums_are_seen(name):
 
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+BUSY = hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 sites = st.lists(st.tuples(st.lists(finite, min_size=3, max_size=3), st.integers(1, 10**6)), min_size=1, max_size=6)
 
 
+@BUSY
 @given(sites)
 def test_weighted_mean_equals_fractions(rows):
     """Exact rational arithmetic as oracle; the mean of float32 is rounded once, to the nearest."""
@@ -320,6 +323,7 @@ def test_weighted_mean_equals_fractions(rows):
     np.testing.assert_allclose(weighted_mean(items)["w"], expected, rtol=1.2e-7, atol=1e-12 * (1 + largest))
 
 
+@BUSY
 @given(sites, st.integers(1, 1000))
 def test_weights_count_by_their_ratio_and_the_mean_stays_between(rows, factor):
     def mean(scale):

@@ -1,18 +1,21 @@
 """The same round on a GPU: same contracts, results close to the CPU's. Skipped where there is none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from client.signature import measure
 from client.training import train
-from common.arrays import model_arrays
+from common.arrays import model_arrays, read_arrays
 from common.config import RunConfig, load_run_config
 from common.data.federation import open_federation
 from common.device import choose_device
 from common.models import MODELS
 from common.models.build import build_model
 from common.tasks.build import build_task
+from server.history import RoundRecord
 from simulations.engine import Training, choose_workers
 from simulations.engine import train as run_training
 
@@ -45,6 +48,19 @@ def test_federated_training_on_the_gpu_is_close_to_the_cpu() -> None:
     assert prior["cpu"] is not None
     assert prior["cuda"] is not None
     np.testing.assert_allclose(prior["cuda"].mean, prior["cpu"].mean, atol=1e-3)
+
+
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("name", ["fedrep", "ditto", "mr-mtl", "apfl"])
+def test_models_of_a_sites_own_train_on_the_gpu(name: str, amp: bool, tmp_path: Path) -> None:
+    changes = {"strategy.name": name, "train.amp": amp, "train.device": "cuda", "model.batch-norm": True}
+    config = small(**changes, out=str(tmp_path))
+    records: list[RoundRecord] = []
+    run_training(Training("t", config, groups(config)), records.append, workers=0)
+    assert not any(record.failures for record in records)
+    tables = [read_arrays(path)[0] for path in tmp_path.rglob("local-000002.safetensors")]
+    assert len(tables) == 3
+    assert all(np.isfinite(array).all() for table in tables for array in table.values())
 
 
 def test_the_gpu_repeats_itself() -> None:
