@@ -21,6 +21,8 @@ SINGLE = {
 """Strategies that need of a site what no sum holds."""
 WEIGHING = ("scaffold", "feddyn", "qffl", "afl", "group-dro")
 """Strategies whose arithmetic says what each site counts."""
+ANCHORED = ("scaffold", "feddyn")
+"""Strategies that measure each round's way from the global arrays, where a site's own do not begin."""
 
 
 def check_together(config: "RunConfig") -> None:
@@ -47,13 +49,18 @@ def check_together(config: "RunConfig") -> None:
             "strategy 'fedattnnorm' keeps temperatures and gate scales at the sites and 'model.personal-attention' is "
             "false, so that the model has none. Set it to true, or take 'fedbn'."
         )
-    _check_pull(config)
+    _check_own(config)
     _check_privacy(config)
 
 
-def _check_pull(config: "RunConfig") -> None:
-    """Refuse a pull whose every step goes farther beyond its centre than it began before it."""
+def _check_own(config: "RunConfig") -> None:
+    """Refuse arrays of a site's own where they spoil a strategy's arithmetic, and a pull that every step leaps over."""
     strategy, train = config.strategy, config.train
+    if strategy.personal and strategy.name in ANCHORED:
+        raise ConfigError(
+            f"strategy {strategy.name!r} corrects gradients by each round's way from the global arrays, and by "
+            f"'strategy.personal' = {strategy.personal!r} sites begin elsewhere. Leave it empty, or take 'fedavg'."
+        )
     most = 2 * (1 + train.momentum) / train.learning_rate
     if strategy.name in ("ditto", "mr-mtl") and train.optimizer == "sgd" and strategy.pull >= most:
         raise ConfigError(

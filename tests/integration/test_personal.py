@@ -12,7 +12,7 @@ from client.site import MEMBERS, open_site
 from client.store import Store
 from client.training import train as train_locally
 from common.arrays import load_arrays, model_arrays
-from common.config_checks import PERSONAL
+from common.config_checks import ANCHORED, PERSONAL
 from common.errors import AggregationError, ConfigError
 from common.messages import TOGETHER, TrainRequest, pack
 from common.models.build import build_model
@@ -254,6 +254,12 @@ def test_statistics_differ_and_scales_are_shared_under_silobn(tmp_path):
     for member in SITES:
         expected = loss_of(config, member, {**end.arrays, **own[member]})
         assert records[-1].evaluation[member]["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ANCHORED)
+def test_parts_of_its_own_do_not_go_with_ways_from_the_global_arrays(name):
+    with pytest.raises(ConfigError, match=r"'strategy.personal' = 'head' sites begin elsewhere.*take 'fedavg'"):
+        small_config(strategy__name=name, strategy__personal="head")
 
 
 def test_a_pull_that_sgd_would_leap_over_is_refused():
