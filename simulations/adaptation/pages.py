@@ -86,9 +86,9 @@ def _print_summary(console: Console, found: Adapted, total: list[Row]) -> None:
             table.add_row(*_cells(row, areas[row["method"]]))
     console.print(table)
     console.print(
-        "worst: the worst condition (stream, site, batch size); regret: mean of max(0, none − method); harmed: part of "
-        "conditions that lose more than a point; ECE: its change; time: per image, none is 1. Means over conditions in "
-        "which the score is defined; undefined is –, never 0.",
+        "worst: the worst condition (stream, site, batch size); regret: mean of max(0, none − method); harmed: share "
+        "of conditions that lose more than a point; ECE: its change; time: per image, none is 1. Means over conditions "
+        "in which the score is defined; undefined is –, never 0.",
         soft_wrap=True,
     )
 
@@ -117,6 +117,9 @@ def _print_safety(console: Console, safe: list[Row]) -> None:
     )
     for method, passes in safe_methods(safe):
         own = [row for row in safe if row["method"] == method]
+        if all(row["reason"] for row in own):
+            console.print(f"  –     {method}: not judged", markup=False, highlight=False)
+            continue
         bounds = [row["low"] for row in own if math.isfinite(row["low"])]
         lowest = f"lowest bound {_points(min(bounds))}" if bounds else "no interval"
         missing = f", {len(own) - len(bounds)} of {len(own)} without interval" if len(bounds) < len(own) else ""

@@ -16,6 +16,7 @@ from simulations.report.style import BLUE, GREY, INK, MUTED, VERMILION, Grid, in
 
 COLUMNS = 4
 HEAT = "inferno"
+TITLES = {"auroc": "AUROC", "balanced_accuracy": "Balanced accuracy at 0.5"}
 
 
 def draw_gains(rows: Sequence[dict[str, Any]], single: Sequence[dict[str, Any]], order: Sequence[str]) -> Figure:
@@ -52,7 +53,7 @@ def _gains(found: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], Sequ
         axis.set_yticks(range(len(order)), [words.shorten(name, 20) if first else "" for name in order])
         axis.tick_params(labelbottom=in_last_row(index, len(streams), COLUMNS) or index + COLUMNS >= len(streams))
     figure.suptitle(
-        f"{rows[0]['score'].replace('_', ' ')} of the adapted model minus that of the shipped one, points, "
+        f"{TITLES[rows[0]['score']]} of the adapted model minus that of the shipped one, points, "
         f"{'on patients who did not come' if rows[0]['phase'] == 'post' else 'while the stream came'}; "
         f"best worst condition on top",
         fontsize=9,
@@ -68,6 +69,8 @@ def _panel(axis: Axes, rows: list[dict[str, Any]], order: Sequence[str]) -> None
     axis.axvline(0, color=INK, linewidth=0.9)
     axis.set_ylim(len(order) - 0.4, -0.6)
     axis.locator_params(axis="x", nbins=5)
+    for y in {*range(len(order))} - {order.index(row["method"]) for row in rows}:
+        axis.text(0, y, " undefined", va="center", fontsize=6.5, color=MUTED)
     for row in rows:
         y = order.index(row["method"])
         colour = VERMILION if row["high"] < 0 else BLUE if row["low"] > 0 else GREY

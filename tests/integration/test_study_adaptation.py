@@ -175,6 +175,33 @@ def test_a_stopped_study_goes_on_and_finished_rows_stay(run: Path, found: Adapte
     assert "about" in told[5]
 
 
+def test_worker_processes_find_what_one_process_finds(
+    run: Path, found: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulations.adaptation.study._workers", lambda experiment, jobs: 2)
+    both = study_adaptation(run, WISH, tmp_path / "out")
+    for mine, known in zip(both.rows, found.rows, strict=True):
+        for name in set(mine) - {"milliseconds", "relative_time"}:
+            assert str(mine[name]) == str(known[name]), name
+    left, right = ([each.resampled for each in conditions(side)] for side in (both, found))
+    for one, other in zip(left, right, strict=True):
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
+@pytest.mark.slow
+def test_several_classes_are_judged_by_the_likeliest(tmp_path: Path) -> None:
+    path = written(tmp_path / "seen.npz", made_dataset(("a", "b", "c"), sites=SITES))
+    made = experiment(path, task__name="multiclass", protocols="federated", data__held_out="Delta")
+    judged(made, tmp_path / "run")
+    streams = ("iid", "prevalence-0.5", "label-sorted", "no-shift")
+    found = study_adaptation(tmp_path / "run", Wish(("tent",), streams, (4,)), tmp_path / "out")
+    for each in found.rows:
+        assert not each["reason"]
+        assert math.isnan(each["online_balanced_accuracy_source"])
+        if each["stream"] == "iid":
+            assert math.isfinite(each["post_balanced_accuracy"])
+
+
 @pytest.mark.slow
 def test_rows_of_another_run_are_not_mixed(found: Adapted, run: Path, tmp_path: Path) -> None:
     study_adaptation(run, replace(WISH, streams=("iid",)), tmp_path / "out")
