@@ -18,5 +18,9 @@ ADAPTATIONS = Registry(
         "rotta": _HERE + "rotta:Rotta",
         "delta": _HERE + "delta:Delta",
         "lame": _HERE + "lame:Lame",
+        "foa": _HERE + "foa:Foa",
+        "fr": _HERE + "fr:FeatureRestoration",
+        "bufr": _HERE + "fr:BottomUpRestoration",
+        "actmad": _HERE + "actmad:Actmad",
     },
 )

@@ -13,7 +13,7 @@ from client.adaptation import ADAPTATIONS
 from client.adaptation.answers import as_task
 from client.adaptation.source import Source
 from common.attention.base import AttentionModel
-from common.errors import AdaptationError
+from common.errors import AdaptationError, DataError
 from common.section import Section
 from common.seeds import torch_generator
 
@@ -88,7 +88,12 @@ class Adaptation(ABC):
         """Predict and learn from one batch of a stream; each method says in which order. No label is read.
 
         Shapes: images [B, C, H, W] in [-1, 1] -> probabilities as above.
+
+        Raises:
+            DataError: There is no image.
         """
+        if images.ndim != 4 or not len(images):
+            raise DataError(f"a batch has shape {tuple(images.shape)}. Needed are one or more images, [B, C, H, W].")
         with torch.enable_grad():
             return self._adapt(images).detach()
 

@@ -59,7 +59,7 @@ def replace_batch_norms(model: nn.Module, standardise: Standardise) -> None:
 def mixed(weight: float) -> Standardise:
     """Count the source as N = `weight` images beside n of the batch: μ = (N μ_s + n μ_t) / (N + n), variances alike.
 
-    N = 0 is the batch's statistics alone. Source: Schneider et al. 2020, eq. 3.
+    N = 0 is the batch's statistics alone. Source: Schneider et al. 2020.
     """
 
     def standardise(layer: TestBatchNorm, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ class Cotta(Adaptation):
     After each step every weight goes back to its shipped value with a small chance. All parameters move. p_th is the
     5 % quantile of the confidence on source images, as the paper chose its .92; views do not mirror or crop.
 
-    Source: Wang et al. 2022, "Continual Test-Time Domain Adaptation", eq. 1 to 8.
+    Source: Wang et al. 2022, "Continual Test-Time Domain Adaptation".
     """
 
     Settings = CottaSettings

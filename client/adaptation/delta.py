@@ -28,7 +28,7 @@ class Delta(Adaptation):
     Renormalisation: BatchNorm standardises by running statistics, begun at the source's, while gradients run through
     the batch's. A model without BatchNorm keeps the weights. Segmentation: images are pixels.
 
-    Source: Zhao et al. 2023, "DELTA: Degradation-Free Fully Test-Time Adaptation", eq. 2 to 4 and algorithm 1.
+    Source: Zhao et al. 2023, "DELTA: Degradation-Free Fully Test-Time Adaptation".
     """
 
     Settings = DeltaSettings
@@ -77,8 +77,10 @@ class Delta(Adaptation):
 def renormalised(layer: TestBatchNorm, mean: Tensor, variance: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     """Move the running statistics, and give ones of the same value through which the batch's gradients run.
 
-    (x − μ_b) / σ_b · r + d with r = σ_b / σ and d = (μ_b − μ) / σ held constant (Ioffe 2017, eq. 1) is
-    standardising by the deviation s = σ_b / r and the mean μ_b − d s.
+    (x − μ_b) / σ_b · r + d with r = σ_b / σ and d = (μ_b − μ) / σ held constant is standardising by the deviation
+    s = σ_b / r and the mean μ_b − d s.
+
+    Source: Ioffe 2017, "Batch Renormalization".
     """
     batch = (variance + layer.eps).sqrt()
     with torch.no_grad():

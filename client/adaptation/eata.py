@@ -38,7 +38,7 @@ class Eata(Adaptation):
     Ours is ε = .05 + 1/√K: the published margin and the cosine of a certain answer with an undecided one (K = 10: .37,
     where public settings have .4; K = 1000: .08). Segmentation: entropy and answer of an image are means over pixels.
 
-    Source: Niu et al. 2022, "Efficient Test-Time Model Adaptation without Forgetting", eq. 2 to 8.
+    Source: Niu et al. 2022, "Efficient Test-Time Model Adaptation without Forgetting".
     """
 
     Settings = EataSettings

@@ -25,7 +25,7 @@ class Lame(Adaptation):
     w is the symmetric kNN affinity of normalised features. An image alone keeps its answer. The paper's step can make
     the objective rise where w has negative eigenvalues, as kNN affinities have; then half the step is tried, and so on.
 
-    Source: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation", eq. 5 and 8.
+    Source: Boudiaf et al. 2022, "Parameter-free Online Test-time Adaptation".
     """
 
     Settings = LameSettings

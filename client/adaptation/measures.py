@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
+from client.adaptation.activations import norm_layers, watching
 from client.adaptation.affine import affine_names
 from client.adaptation.answers import classes_of, log_probabilities, per_image, rows
+from client.adaptation.histograms import LEAST, REACH, Histogram, soft_counts
 from client.adaptation.source import Moments, Source
 from common.attention.base import AttentionModel
 
 Found = Mapping[str, NDArray[np.float64]]
 BINS = 100
+LEAST_SHARE = 0.01
+"""No feature's range is narrower than this share of the widest: a dead one has none of its own."""
 FISHER_IMAGES = 2000
 """Of a site; the paper's number."""
 
@@ -158,7 +162,7 @@ class Confidence:
 class Fisher:
     """Adds squared gradients of each image's −ln p of its own answer, for at most `FISHER_IMAGES` images of a site.
 
-    Source: Niu et al. 2022 (EATA), section 3.3, with the square taken image by image, as its definition has it.
+    Source: Niu et al. 2022 (EATA), with the square taken image by image, as its definition has it.
     """
 
     after: ClassVar[tuple[str, ...]] = ()
@@ -190,6 +194,71 @@ class Fisher:
         return {n: torch.from_numpy(t / sums["count"]).float() for n, t in sums.items() if n != "count"}
 
 
+class Activations:
+    """Adds what each normalisation layer puts out, place by place, and its squares."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        self._model, self._paths = model, norm_layers(model)
+        self._count = 0
+        self._sums: dict[str, NDArray[np.float64]] = {}
+
+    def add(self, seen: Seen) -> None:
+        """Look again and add."""
+        with torch.no_grad(), watching(self._model, self._paths) as found:
+            self._model(seen.images)
+        self._count += len(seen.images)
+        for path, values in found.items():
+            wide = values.double()
+            for key, part in (("sum", wide.sum(0)), ("squares", wide.square().sum(0))):
+                place = f"{path}.{key}"
+                self._sums[place] = self._sums.get(place, 0.0) + part.cpu().numpy()
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give the count, and by layer the sum and the sum of squares, [*S] of a layer."""
+        return {"count": np.array(float(self._count)), **self._sums}
+
+    @staticmethod
+    def read(sums: Found) -> dict[str, Moments]:
+        """Give mean and variance by layer."""
+        paths = [name.removesuffix(".sum") for name in sums if name.endswith(".sum")]
+        return {path: moments(sums["count"], sums[f"{path}.sum"], sums[f"{path}.squares"]) for path in paths}
+
+
+class Histograms:
+    """Adds soft counts of each feature in bins around the mean that all sites together have."""
+
+    after: ClassVar[tuple[str, ...]] = ("features",)
+
+    def __init__(self, model: AttentionModel, known: Source) -> None:
+        assert known.features is not None  # `after` says so
+        deviation = known.features.variance.sqrt()
+        deviation = deviation.clamp_min(max(LEAST_SHARE * float(deviation.max()), LEAST))
+        device = next(model.parameters()).device
+        self._low = (known.features.mean - REACH * deviation).to(device)
+        self._high = (known.features.mean + REACH * deviation).to(device)
+        self._counts = np.zeros((1, 1))
+
+    def add(self, seen: Seen) -> None:
+        """Count."""
+        counts = soft_counts(rows(seen.features).float(), self._low, self._high)
+        self._counts = self._counts + counts.double().cpu().numpy()
+
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """Give the counts, [D, BINS]; and the range times the images, since only sums are added."""
+        images = float(self._counts[0].sum())
+        low, high = (edge.double().cpu().numpy() * images for edge in (self._low, self._high))
+        return {"counts": self._counts, "low": low, "high": high}
+
+    @staticmethod
+    def read(sums: Found) -> Histogram:
+        """Divide."""
+        total = sums["counts"].sum(1, keepdims=True)
+        low, high = (torch.from_numpy(sums[name] / total[:, 0]).float() for name in ("low", "high"))
+        return Histogram(low, high, torch.from_numpy(sums["counts"] / total).float())
+
+
 def moments(count: NDArray[np.float64], total: NDArray[np.float64], squares: NDArray[np.float64]) -> Moments:
     """Turn sums into mean and biased variance, float32; rounding never makes a variance negative."""
     mean = total / count
@@ -203,4 +272,6 @@ MEASURES: dict[str, type[Measure]] = {
     "features": Features,
     "confidence": Confidence,
     "fisher": Fisher,
+    "activations": Activations,
+    "histograms": Histograms,
 }

@@ -27,7 +27,7 @@ class Memo(Adaptation):
 
     An image never helps the next one, so `predict` is the shipped model. Costs `views` times a training pass per image.
 
-    Source: Zhang et al. 2022, "MEMO: Test Time Robustness via Adaptation and Augmentation", eq. 3, algorithm 1.
+    Source: Zhang et al. 2022, "MEMO: Test Time Robustness via Adaptation and Augmentation", algorithm 1.
     """
 
     Settings = MemoSettings

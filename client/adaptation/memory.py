@@ -24,7 +24,7 @@ class BalancedMemory:
     class if that is full, else from the largest classes once the memory is full; a new image that would score worst
     itself is not taken. Images stay in the process's memory, at most `capacity` of them.
 
-    Source: Yuan et al. 2023, "Robust Test-Time Adaptation in Dynamic Scenarios", algorithm 1 with λ_t = λ_u = 1.
+    Source: Yuan et al. 2023, "Robust Test-Time Adaptation in Dynamic Scenarios", with λ_t = λ_u = 1.
     """
 
     def __init__(self, capacity: int, classes: int) -> None:

@@ -34,7 +34,7 @@ class Rotta(Adaptation):
     The paper is written for BatchNorm, whose statistics become a running mean. A model without it keeps the rest:
     memory, teacher, and the scales and shifts of the normalisation that it has.
 
-    Source: Yuan et al. 2023, "Robust Test-Time Adaptation in Dynamic Scenarios", eq. 3 to 9.
+    Source: Yuan et al. 2023, "Robust Test-Time Adaptation in Dynamic Scenarios".
     """
 
     Settings = RottaSettings

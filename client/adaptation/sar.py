@@ -41,7 +41,7 @@ class Sar(Adaptation):
     entropy of an answer of .949, so a healthy model resets without end. Ours is e_m = .029 ln K. The last quarter of
     the normalisation layers is left alone, as the paper leaves the last of four stages.
 
-    Source: Niu et al. 2023, "Towards Stable Test-Time Adaptation in Dynamic Wild World", eq. 2 to 5, algorithm 1.
+    Source: Niu et al. 2023, "Towards Stable Test-Time Adaptation in Dynamic Wild World".
     """
 
     Settings = SarSettings

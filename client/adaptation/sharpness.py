@@ -15,7 +15,7 @@ def worst_nearby(parameters: Sequence[nn.Parameter], radius: float) -> Iterator[
 
     ε̂ = ρ g / ‖g‖, the norm over all parameters together; gradients are left for the caller to replace.
 
-    Source: Foret et al. 2021, "Sharpness-Aware Minimization", eq. 2.
+    Source: Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization".
     """
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():

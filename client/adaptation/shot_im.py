@@ -33,7 +33,7 @@ class ShotIm(Adaptation):
     The middle term pulls the batch to equal shares of the classes: it does harm where the classes are not equally
     frequent. A batch of one image teaches nothing (both entropies are equal) and is skipped.
 
-    Source: Liang et al. 2020, "Do We Really Need to Access the Source Data?", eq. 3 to 7, pseudo-labels per batch.
+    Source: Liang et al. 2020, "Do We Really Need to Access the Source Data?"; pseudo-labels per batch.
     """
 
     Settings = ShotSettings

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from client.adaptation.histograms import Histogram
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
@@ -35,5 +37,9 @@ class Source:
     """How many images had a largest probability in each of 100 equal bins of [0, 1], float64 [100]."""
     fisher: Mapping[str, Tensor] | None = None
     """Diagonal Fisher information: mean squared gradient of −ln p(own answer), by scale or shift of normalisation."""
+    activations: Mapping[str, Moments] | None = None
+    """What each normalisation layer of the body puts out, place by place, [*S] by path of the layer."""
+    histograms: Histogram | None = None
+    """Soft histogram of each feature."""
     extras: Mapping[str, object] | None = None
     """What a method of its own brings along, by name."""

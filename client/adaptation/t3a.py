@@ -24,7 +24,7 @@ class T3a(Adaptation):
     softmax scores of unit templates, and badly calibrated. Published code drops the least sure feature of each class
     where "all" is asked for; ours keeps all. Memory grows with the stream if `keep` is 0. No parameter moves.
 
-    Source: Iwasawa and Matsuo 2021, "Test-Time Classifier Adjustment Module", eq. 4 to 7.
+    Source: Iwasawa and Matsuo 2021, "Test-Time Classifier Adjustment Module for Model-Agnostic Domain Generalization".
     """
 
     Settings = T3aSettings

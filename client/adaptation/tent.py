@@ -26,7 +26,7 @@ class Tent(Adaptation):
 
     Segmentation: the mean is over pixels. It collapses on long streams and where labels arrive in order.
 
-    Source: Wang et al. 2021, "Tent: Fully Test-Time Adaptation by Entropy Minimization", eq. 1 and section 3.2.
+    Source: Wang et al. 2021, "Tent: Fully Test-Time Adaptation by Entropy Minimization".
     """
 
     Settings = TentSettings

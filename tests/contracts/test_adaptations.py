@@ -28,7 +28,9 @@ BODIES = {
     "pixels": ("unet", "segmentation", 2),
     "pixels, three classes": ("unet", "segmentation", 3),
 }
-QUICK = {"views": 3, "population": 3, "capacity": 4, "every": 2}
+LABELLED = {"class_prior", "confusion", "confidence", "fisher"}
+"""Fields that speak of classes that exclude one another."""
+QUICK = {"views": 3, "population": 4, "capacity": 4, "every": 2}
 """Settings that cost time and change no promise, where a method has them."""
 
 
@@ -75,7 +77,7 @@ def made(body):
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter *= 6
-    wants = [name for name in MEASURES if kind != "multilabel"]
+    wants = [name for name in MEASURES if kind != "multilabel" or name not in LABELLED]
     return model, task, measure_source(model, task, data_of(kind, classes), wants)
 
 
