@@ -19,6 +19,8 @@ JUDGE = EvaluateRequest(round=3, arrays=TRAIN.arrays, split="val")
         {"mu": 1e6},
         {"keep_local": ("a",)},
         {"manner": "alone"},
+        {"method": "control-variates"},
+        {"shared": {"a": np.zeros(1)}},
         {"measure": True},
         {"noise_multiplier": 0.1},
         {"prior": {"a": np.zeros(1)}},
@@ -36,8 +38,9 @@ def test_whatever_steers_a_site_changes_it(changes):
 
 
 def test_every_field_is_covered():
-    fields = {"round", "arrays", "mu", "keep_local", "manner", "measure", "prior", "noise_multiplier", "reference"}
-    assert fields | {"terms", "sealed"} == set(TrainRequest.__dataclass_fields__)
+    plain = {"round", "mu", "keep_local", "manner", "method", "measure", "noise_multiplier"}
+    arrays = {"arrays", "shared", "prior", "reference"}
+    assert plain | arrays | {"terms", "sealed"} == set(TrainRequest.__dataclass_fields__)
     assert subject_of(replace(JUDGE, split="test")) != subject_of(JUDGE)
 
 
