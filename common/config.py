@@ -79,6 +79,12 @@ class ModelSection(Section):
     batch_norm: bool = Field(
         False, description="BatchNorm instead of GroupNorm, for comparisons: images see each other, so never privately"
     )
+    amplitude: bool = Field(
+        False, description="show every image with the federation's mean amplitude spectrum; harmofl needs it"
+    )
+    representation: Literal["", "gaussian"] = Field(
+        "", description="draw the representation from a normal law while training; fedsr needs it, empty for none"
+    )
     anatomy_bias: Literal["", "disc"] = Field(
         "", description="let self-attention lean towards the field of view, by a learnt amount; empty for none"
     )
@@ -146,6 +152,12 @@ class StrategySection(Section):
         gt=0, le=1e6, description="qffl: L of the denominator; the paper's is 1 over the local learning rate"
     )
     group_step: float = Field(ge=0, le=100, description="afl, group-dro: step of the sites' weights per round")
+    harmony: float = Field(ge=0, le=10, description="harmofl: radius within which sites make the loss low everywhere")
+    contrast: float = Field(ge=0, le=100, description="moon: weight of the contrastive term")
+    temperature: float = Field(gt=0, le=100, description="moon: temperature of the contrastive term")
+    prototype: float = Field(ge=0, le=100, description="fedproto: weight of the distance to the class's prototype")
+    shrink: float = Field(ge=0, le=10, description="fedsr: weight of the squared length of representations")
+    invariance: float = Field(ge=0, le=10, description="fedsr: weight of their divergence from the class's law")
     attention_weights: Literal["none", "robust", "fair"] = Field(
         description="let a site whose attention is far from the others' count less (robust: the minority hospital "
         "pays) or more (fair), within half and twice what its images say"

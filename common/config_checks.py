@@ -17,6 +17,10 @@ SINGLE = {
     "qffl": "reads single sites' losses and lengths of updates",
     "afl": "reads single sites' losses",
     "group-dro": "reads single sites' losses",
+    "harmofl": "averages an amplitude spectrum of each site",
+    "moon": "keeps a model of its own at each site",
+    "fedproto": "reads single sites' sums of features",
+    "fedsr": "adds terms at the sites that no clipping knows",
 }
 """Strategies that need of a site what no sum holds."""
 WEIGHING = ("scaffold", "feddyn", "qffl", "afl", "group-dro")
@@ -50,6 +54,7 @@ def check_together(config: "RunConfig") -> None:
             "false, so that the model has none. Set it to true, or take 'fedbn'."
         )
     _check_own(config)
+    _check_method(config)
     _check_privacy(config)
 
 
@@ -67,6 +72,26 @@ def _check_own(config: "RunConfig") -> None:
             f"'strategy.pull' is {strategy.pull:g}, 'train.learning-rate' {train.learning_rate:g} and "
             f"'train.momentum' {train.momentum:g}: sgd then leaps over what it is pulled to, farther each step. "
             f"Allowed is a pull below 2 (1 + momentum) / learning-rate = {most:.4g}; lower one of them."
+        )
+
+
+def _check_method(config: "RunConfig") -> None:
+    """Refuse strategies without what they need of model and task, and parts of a model that only they use."""
+    name, model = config.strategy.name, config.model
+    for setting, found, needed, strategy in (
+        ("model.amplitude", model.amplitude, "true", "harmofl"),
+        ("model.representation", bool(model.representation), "'gaussian'", "fedsr"),
+    ):
+        if found != (name == strategy):
+            told = f"is not {needed}" if name == strategy else "is set"
+            raise ConfigError(
+                f"'strategy.name' is {name!r} and {setting!r} {told}. They go together: set 'strategy.name' to "
+                f"{strategy!r} and {setting!r} to {needed}, or neither."
+            )
+    if name in ("fedproto", "fedsr") and config.task.name not in ("binary", "multiclass"):
+        raise ConfigError(
+            f"strategy {name!r} knows one class per image and 'task.name' is {config.task.name!r}. Allowed are "
+            f"'binary' and 'multiclass'; take another strategy."
         )
 
 

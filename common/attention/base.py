@@ -128,12 +128,18 @@ class AttentionModel(nn.Module):
     """Contract of every model: images in, logits out, attention sites named, features offered; what answers is `head`.
 
     Shapes: images [B, C, H, W] in [-1, 1] -> logits [B, K] (classification) or [B, K, H, W] (segmentation).
+
+    `forward` is the submodule `head` of `features`, and `features` begins with `before`, which does nothing by itself.
     """
 
     dense: ClassVar[bool] = False
     """True: one logit per class and pixel (segmentation). False: one per class (classification)."""
 
     attention_sites: tuple[AttentionSite, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: nn.Module = nn.Identity()
 
     def features(self, images: Tensor) -> Tensor:
         """Give the representation before the head: [B, D] (classification) or [B, D, H, W] (segmentation)."""

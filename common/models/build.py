@@ -9,7 +9,9 @@ from common.attention.personal import personalise
 from common.config import ModelSection
 from common.errors import ConfigError
 from common.models import MODELS
+from common.models.amplitude import AmplitudeNorm
 from common.models.batch_norm import use_batch_norm
+from common.models.representation import make_probabilistic
 from common.seeds import derive
 
 SMALLEST_IMAGE = 16
@@ -41,6 +43,10 @@ def build_model(
             use_batch_norm(model)
         if settings.personal_attention:
             personalise(model)
+        if settings.amplitude:
+            model.before = AmplitudeNorm(channels, image_size, image_size)
+        if settings.representation:
+            make_probabilistic(model, max(2, outputs))
         if settings.anatomy_bias:
             lean_on_anatomy(model, disc(image_size, image_size))
         _probe(settings, model, torch.randn(1, channels, image_size, image_size).clamp(-1, 1), outputs)

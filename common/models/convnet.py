@@ -83,7 +83,7 @@ class ConvNet(AttentionModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Sum up the last stage's activations."""
-        summary: Tensor = self.pool(F.relu(self.stage3(self.stage2(self.stage1(self.stem(images))))))
+        summary: Tensor = self.pool(F.relu(self.stage3(self.stage2(self.stage1(self.stem(self.before(images)))))))
         return summary
 
     def forward(self, images: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class ResNet(AttentionModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Sum up the last block's activations."""
-        summary: Tensor = self.pool(self.blocks(F.relu(self.stem(images))))
+        summary: Tensor = self.pool(self.blocks(F.relu(self.stem(self.before(images)))))
         return summary
 
     def forward(self, images: Tensor) -> Tensor:

@@ -106,6 +106,7 @@ class UNet(AttentionModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Give the last level's activations at full resolution."""
+        images = self.before(images)
         sides = images.shape[2:]
         if any(side % SHRINKS for side in sides):
             edges = [edge for side in reversed(sides) for edge in (0, -side % SHRINKS)]

@@ -97,6 +97,7 @@ class VisionTransformer(AttentionModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Give the class token after the last block, normalised; without one, the mean of the normalised tokens."""
+        images = self.before(images)
         if images.shape[2:] != self.sides:
             images = F.interpolate(images, size=self.sides, mode="bilinear", align_corners=False)
         tokens = self.embed(images).flatten(2).transpose(1, 2)

@@ -17,23 +17,31 @@ from server.strategies.base import Weighted, weighted_mean
 from tests.federations import same_arrays
 
 PERSONAL = ("fedbn", "fedattnnorm", "fedper", "silobn", "fedrep", "ditto", "mr-mtl", "apfl")
-PLAIN = ("fedavg", "fedprox", *PERSONAL, "scaffold", "fednova", "afl", "group-dro")
+AT_SITES = ("scaffold", "fednova", "afl", "group-dro", "harmofl", "moon", "fedproto", "fedsr")
+PLAIN = ("fedavg", "fedprox", *PERSONAL, *AT_SITES)
 ADAPTIVE = ("fedadam", "fedyogi", "fedadagrad")
 STRETCHED = ("fedexp",)
 MOVED = ("feddyn", "qffl")
 """Their step is neither the mean nor its multiple for every number of sites; tests/unit/server/strategies has them."""
+NEEDS = {
+    "fedattnnorm": {"model.personal-attention": True},
+    "harmofl": {"model.amplitude": True},
+    "fedsr": {"model.representation": "gaussian"},
+}
+"""What the settings of a strategy have to say besides its name."""
 TOLD = {
     "scaffold": lambda update: {key: array / 2 for key, array in update.items()},
     "fednova": lambda update: {"steps": np.array(3.0)},
     "qffl": lambda update: {"loss": np.array(0.7)},
     "afl": lambda update: {"loss": np.array(0.7)},
     "group-dro": lambda update: {"loss": np.array(0.7)},
+    "fedproto": lambda update: {"sums": np.ones((2, 3), np.float32), "counts": np.array([2.0, 0.0], np.float32)},
 }
 """What the sites of a strategy tell beside an update."""
 
 
 def settings(name: str, **changes: float) -> StrategySection:
-    values = {"strategy.name": name, "model.personal-attention": name == "fedattnnorm"}
+    values = {"strategy.name": name, **NEEDS.get(name, {})}
     return load_run_config({**values, **{f"strategy.{k}": v for k, v in changes.items()}}).strategy
 
 

@@ -19,7 +19,10 @@ WITH_METHOD = [name for name in sorted(STRATEGIES) if STRATEGIES.load(name).meth
 
 def config(name, **changes):
     """Two of three sites in each round, so that what a site keeps may be several rounds old."""
-    return small_config(rounds=4, strategy__name=name, cohort__fraction=0.6, attention__every=0, **changes)
+    needs = {"harmofl": {"model__amplitude": True}, "fedsr": {"model__representation": "gaussian"}}
+    return small_config(
+        rounds=4, strategy__name=name, cohort__fraction=0.6, attention__every=0, **needs.get(name, {}), **changes
+    )
 
 
 def test_every_method_is_asked_for_by_a_strategy():
@@ -61,7 +64,7 @@ def test_each_trains_another_model(tmp_path):
     """But fednova, whose sites make steps in proportion to images here only by chance."""
     ends = {
         name: train_small(config(name, out=str(tmp_path / name), strategy__group_step=5.0))[0].arrays
-        for name in ("fedavg", "scaffold", "feddyn", "qffl", "afl", "group-dro")
+        for name in ("fedavg", "scaffold", "feddyn", "qffl", "afl", "group-dro", "moon", "fedproto")
     }
     flat = [np.concatenate([array.ravel() for array in end.values()]) for end in ends.values()]
     assert all(not np.array_equal(left, right) for i, left in enumerate(flat) for right in flat[:i])
@@ -79,3 +82,21 @@ def test_state_is_in_the_checkpoint(tmp_path):
         name: float(share) for name, share in end.state.items()
     }
     assert sum(map(float, found.state.values())) == pytest.approx(1)
+
+
+def test_harmofl_averages_the_sites_amplitudes_once_and_shows_them_to_a_site_that_never_trained(tmp_path):
+    """After round 1 the mean lies between the sites' own, and no later round moves it; a held-out site is judged."""
+    changes = {"model__amplitude": True, "attention__every": 0, "data__held_out": "lakeside"}
+    first, _ = train_small(small_config(rounds=1, strategy__name="harmofl", **changes))
+    later, records = train_small(small_config(rounds=3, strategy__name="harmofl", **changes))
+    mean = first.arrays["before.mean"]
+    assert mean.tobytes() == later.arrays["before.mean"].tobytes()
+    alone = [
+        train_small(small_config(rounds=1, strategy__name="harmofl", model__amplitude=True), [site])[0].arrays[
+            "before.mean"
+        ]
+        for site in ("harbour", "north")
+    ]
+    assert (mean <= np.maximum(*alone) + 1e-6).all()
+    assert (mean >= np.minimum(*alone) - 1e-6).all()
+    assert "lakeside" in records[-1].evaluation

@@ -29,7 +29,7 @@ class Tiny(AttentionModel):
         self.attention_sites = (AttentionSite("gate", "channel-gate", "gate"),)
 
     def forward(self, images: Tensor) -> Tensor:
-        hidden = self.inner(nn.functional.adaptive_avg_pool2d(images, 4).flatten(1))
+        hidden = self.inner(nn.functional.adaptive_avg_pool2d(self.before(images), 4).flatten(1))
         return self.head(self.drop(self.norm(hidden * self.gate(hidden))))
 
 

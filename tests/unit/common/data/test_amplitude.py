@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.amplitude import mix_amplitude, spectrum, with_amplitude
+from common.data.amplitude import mix_amplitude
 from common.data.base import Batch
+from common.spectrum import spectrum, with_amplitude
 
 
 def seeded(seed=1):
