@@ -22,5 +22,6 @@ ADAPTATIONS = Registry(
         "fr": _HERE + "fr:FeatureRestoration",
         "bufr": _HERE + "fr:BottomUpRestoration",
         "actmad": _HERE + "actmad:Actmad",
+        "fasa": _HERE + "fasa.method:Fasa",
     },
 )

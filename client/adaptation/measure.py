@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.adaptation.measures import MEASURES, Seen
+from client.adaptation.measure_base import Seen
+from client.adaptation.measures import MEASURES
 from client.adaptation.source import Source
 from client.evaluation import BATCH
 from common.attention.base import AttentionModel
@@ -71,11 +72,11 @@ def measure_sums(
     model.eval()
     try:
         measures = {name: MEASURES[name](model, known or source_of({}, task)) for name in names}
-        for batch in _batches(model, task.prepare(data)):
+        for batch, patients in _batches(model, task.prepare(data)):
             with torch.no_grad():
                 features = model.features(batch.images)
                 logits = model(batch.images)
-            seen = Seen(batch.images, _labels(batch, task), features, logits)
+            seen = Seen(batch.images, _labels(batch, task), features, logits, patients)
             for measure in measures.values():
                 measure.add(seen)
     finally:
@@ -113,10 +114,11 @@ def source_of(sums: Mapping[str, NDArray[np.float64]], task: Task, known: Source
     return Source(**values)
 
 
-def _batches(model: AttentionModel, data: Dataset) -> Iterator[Batch]:
+def _batches(model: AttentionModel, data: Dataset) -> Iterator[tuple[Batch, NDArray[np.str_]]]:
     device = next(model.parameters()).device
     for start in range(0, len(data), BATCH):
-        yield data.batch(np.arange(start, min(start + BATCH, len(data))), device)
+        index = np.arange(start, min(start + BATCH, len(data)))
+        yield data.batch(index, device), data.patients[index]
 
 
 def _labels(batch: Batch, task: Task) -> torch.Tensor:

@@ -1,8 +1,6 @@
 """MEASURES: what can be measured at a source site, each as sums over its images that add across sites."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,52 +11,17 @@ from torch.func import functional_call
 from client.adaptation.activations import norm_layers, watching
 from client.adaptation.affine import affine_names
 from client.adaptation.answers import classes_of, log_probabilities, per_image, rows
+from client.adaptation.fasa.measures import AttentionLaw, FeatureLaw, NullBetweenSites, VitalBands
 from client.adaptation.histograms import LEAST, REACH, Histogram, soft_counts
+from client.adaptation.measure_base import Found, Measure, Seen
 from client.adaptation.source import Moments, Source
 from common.attention.base import AttentionModel
 
-Found = Mapping[str, NDArray[np.float64]]
 BINS = 100
 LEAST_SHARE = 0.01
 """No feature's range is narrower than this share of the widest: a dead one has none of its own."""
 FISHER_IMAGES = 2000
 """Of a site; the paper's number."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A batch as a measure sees it.
-
-    Shapes: images [B, C, H, W]; labels int64 [B] or [B, H, W] (several findings: [B, L]); features [B, D, *S];
-    logits [B, K, *S].
-    """
-
-    images: Tensor
-    labels: Tensor
-    features: Tensor
-    logits: Tensor
-
-
-class Measure(Protocol):
-    """Contract: fed batch by batch, gives sums; `read` turns added sums into a field of `Source`."""
-
-    after: ClassVar[tuple[str, ...]]
-    """Fields that must be known before."""
-
-    def __init__(self, model: AttentionModel, known: Source) -> None: ...
-
-    def add(self, seen: Seen) -> None:
-        """Add a batch."""
-        ...
-
-    def sums(self) -> dict[str, NDArray[np.float64]]:
-        """Give the sums, float64."""
-        ...
-
-    @staticmethod
-    def read(sums: Found) -> object:
-        """Make the field."""
-        ...
 
 
 class ClassPrior:
@@ -274,4 +237,8 @@ MEASURES: dict[str, type[Measure]] = {
     "fisher": Fisher,
     "activations": Activations,
     "histograms": Histograms,
+    "attention": AttentionLaw,
+    "class_features": FeatureLaw,
+    "bands": VitalBands,
+    "null": NullBetweenSites,
 }

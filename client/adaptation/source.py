@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from client.adaptation.fasa.bands import Bands
+from client.adaptation.fasa.gate import Null
 from client.adaptation.histograms import Histogram
+from common.shift.class_law import ClassLaw
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,5 +44,13 @@ class Source:
     """What each normalisation layer of the body puts out, place by place, [*S] by path of the layer."""
     histograms: Histogram | None = None
     """Soft histogram of each feature."""
+    attention: ClassLaw | None = None
+    """Attention signatures of images by class; absent for a model without attention or with answers per pixel."""
+    class_features: ClassLaw | None = None
+    """What enters the head, standardised per image, by class; absent as `attention`."""
+    bands: Bands | None = None
+    """Range of each head's entropy and each gate's saturation; absent for a model without attention."""
+    null: Null | None = None
+    """How far windows of source sites lie from one another; absent as `attention`."""
     extras: Mapping[str, object] | None = None
     """What a method of its own brings along, by name."""

@@ -1,0 +1,1 @@
+"""FASA: federated attention-statistics alignment, one idea a file; `method.py` puts them together."""
