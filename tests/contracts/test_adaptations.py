@@ -166,6 +166,15 @@ def test_batches_of_one_and_extreme_images_stay_finite(name, body):
     assert all(value.isfinite().all() for value in method.model.state_dict().values())
 
 
+@pytest.mark.parametrize("name", [name for name in ADAPTATIONS if ADAPTATIONS.load(name).dense and name != "bn-adapt"])
+def test_a_single_logit_per_pixel_is_a_choice_of_two(name):
+    task = task_of("segmentation", 2)
+    model = build_model(ModelSection(name="unet", width=4), 1, 1, SIDE, seed=1, dense=True).eval()
+    source = measure_source(model, task, data_of("segmentation", 2, 4), ADAPTATIONS.load(name).needs)
+    answer = build_adaptation(name, model, source, settings_for(name)).adapt(stream()[0][:2])
+    assert_probabilities([answer], task.probabilities(model(stream()[0][:2])))
+
+
 @pytest.mark.parametrize(("name", "body"), REFUSED)
 def test_what_does_not_fit_is_refused_with_those_that_do(name, body):
     with pytest.raises(AdaptationError, match=r"Methods that fit this model: .*none"):
