@@ -6,6 +6,7 @@ import numpy as np
 
 from client.charge import charged
 from client.evaluation import predict
+from client.extras import Extras
 from client.health import groups
 from client.private.base import learning
 from client.private.training import PrivateTraining, clipped_sum, refuse_unprivate, train_privately
@@ -124,7 +125,8 @@ class Contributor:
     def _plain(self, request: TrainRequest, seed: int) -> Arrays:
         """Train without privacy: the update times a hidden count of images, the count, and the loss."""
         secure = self.config.secure_aggregation
-        trained = train_locally(self.model, self.site.task, self.site.data.train, self.config.train, seed)
+        extras = Extras(request.mu)
+        trained = train_locally(self.model, self.site.task, self.site.data.train, self.config.train, seed, extras)
         update = bounded(flatten(update_between(model_arrays(self.model), request.arrays)), secure.update_bound)
         weight = min(trained.images, secure.most_images)
         loss = min(trained.loss_sum / trained.images, LARGEST_LOSS) * weight

@@ -130,6 +130,11 @@ def _check_privacy(config: "RunConfig") -> None:
 def _check_sums(config: "RunConfig") -> None:
     """Refuse what needs single sites where only sums are seen, and groups that no rule can judge."""
     privacy, secure = config.privacy, config.secure_aggregation
+    if secure.enabled and not privacy.on and any(config.guidance.weights().values()):
+        raise ConfigError(
+            "a weight of [guidance] is above 0 and 'secure-aggregation.enabled' is true: sites do not train with "
+            "guidance where only sums are seen. Set the weights to 0, or the latter to false."
+        )
     if config.pooled and config.strategy.attention_weights != "none":
         raise ConfigError(
             "'strategy.attention-weights' reads single sites' signatures, which privacy and secure aggregation hide. "

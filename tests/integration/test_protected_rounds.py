@@ -52,6 +52,13 @@ def test_a_secure_sum_trains_the_same_model_as_the_clear_one():
         assert hidden.train_loss["(pooled)"] == pytest.approx(mean, rel=1e-3)
 
 
+def test_a_secure_sum_has_the_proximal_term_too():
+    changes = {"strategy__name": "fedprox", "strategy__mu": 1.0, "attention__every": 0}
+    clear, without = (flat(train_small(small_config(**{**changes, "strategy__mu": mu}))[0].arrays) for mu in (1.0, 0.0))
+    secure = flat(train_small(small_config(secure_aggregation__ring_bits=64, **changes, **SECURE))[0].arrays)
+    assert np.abs(secure - clear).max() < 1e-4 < 1e-3 < np.abs(without - clear).max()
+
+
 def _images(site):
     from common.data.federation import open_federation
 

@@ -240,6 +240,7 @@ def test_the_digest_is_of_meaning_not_of_writing():
         ({"privacy.mechanism": "gaussian", "train.class-weights": "balanced"}, "no noise covers"),
         ({"privacy.mechanism": "gaussian", "train.sam": 0.05}, "cost twice"),
         ({"privacy.mechanism": "gaussian", "train.amplitude-mix": 0.05}, "no gradient is one patient's"),
+        ({"secure-aggregation.enabled": True, "guidance.teacher": 0.1}, "do not train with guidance"),
         ({"secure-aggregation.enabled": True, "strategy.attention-weights": "fair"}, "single sites' signatures"),
         ({"secure-aggregation.groups": 2}, "Enable it"),
         ({"secure-aggregation.combine": "median"}, "three groups|3 or more"),
