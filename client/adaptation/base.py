@@ -63,7 +63,7 @@ class Adaptation(ABC):
             AdaptationError: The method does not fit the model or the task, or the source lacks what it needs.
         """
         self._check(model, source)
-        self.source = source
+        self.source = source.beside(next(model.parameters()).device)
         self.settings = self.Settings() if settings is None else settings
         self.model = deepcopy(model).eval().requires_grad_(False)
         self._prepare()

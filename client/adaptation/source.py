@@ -1,8 +1,10 @@
 """What a method of adaptation may know of the sites that trained the model: statistics, never an image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from client.adaptation.fasa.bands import Bands
@@ -23,7 +25,7 @@ class Moments:
 class Source:
     """Each field is absent until it is measured (`client.adaptation.measure`); `needs` of a method says which it wants.
 
-    All but `exclusive` are statistics of validation images of the source sites under the shipped model, on its device.
+    All but `exclusive` are statistics of validation images of the source sites under the shipped model, on the CPU.
     """
 
     exclusive: bool = True
@@ -54,3 +56,18 @@ class Source:
     """How far windows of source sites lie from one another; absent as `attention`."""
     extras: Mapping[str, object] | None = None
     """What a method of its own brings along, by name."""
+
+    def beside(self, device: torch.device) -> "Source":
+        """Give a copy whose statistics of features, activations and parameters, the large ones, lie on `device`."""
+        fields = ("features", "fisher", "activations", "histograms")
+        return replace(self, **{name: _on(getattr(self, name), device) for name in fields})
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: _on(one, device) for name, one in value.items()}
+    if isinstance(value, (Moments, Histogram)):
+        return type(value)(*(_on(getattr(value, name), device) for name in type(value).__slots__))
+    return value

@@ -110,6 +110,21 @@ def test_the_model_is_left_as_it_was(parts):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_large_statistics_go_where_the_model_is(parts):
+    """No kernel runs on the device `meta`, but what was moved there says so."""
+    model, task = parts
+    source = measure_source(
+        model, task, data(), [name for name in MEASURES if not MEASURES[name].after] + ["histograms"]
+    )
+    there = source.beside(torch.device("meta"))
+    moved = [*there.fisher.values(), there.histograms.low, there.histograms.shares, there.features.variance]
+    moved += [moments.mean for moments in there.activations.values()]
+    assert {value.device.type for value in moved} == {"meta"}
+    assert there.confusion.device.type == "cpu"
+    assert source.features.mean.device.type == "cpu"
+    assert there.images == source.images
+
+
 def test_what_cannot_be_measured_or_added_is_refused(parts):
     model, task = parts
     with pytest.raises(AdaptationError, match="Did you mean 'confusion'"):
