@@ -14,6 +14,8 @@ from simulations.judging import Court
 from simulations.streams.make import SOURCE_STREAMS, load_stream
 
 NONE = "none"
+PROMISED = ("fasa",)
+"""Methods that claim to do no harm: for them the test of safety is a release gate."""
 SOURCES = "(sources)"
 """Where streams of the source sites' own images are judged: no site, but all of them together."""
 
@@ -106,6 +108,11 @@ def read_method(text: str) -> tuple[str, Mapping[str, Any]]:
         except tomllib.TOMLDecodeError:
             values[key] = value
     return name, values
+
+
+def base_name(method: str) -> str:
+    """Give a method's name without its settings."""
+    return method.partition(":")[0]
 
 
 def targets(court: Court, experiment: Experiment, held_out: Sequence[str]) -> list[Target]:

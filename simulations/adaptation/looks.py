@@ -12,7 +12,7 @@ from common.data.base import Dataset
 from common.errors import ConsiliumError
 from common.explanations.attention_stability import attention_stability
 from simulations.adaptation.bench import Bench
-from simulations.adaptation.cells import NONE, Cell
+from simulations.adaptation.cells import NONE, PROMISED, Cell, base_name
 from simulations.corrupted_site import look
 from simulations.gallery import choose_cases, picture
 
@@ -49,7 +49,8 @@ def looks(bench: Bench, cell: Cell, methods: Sequence[str], seed: int) -> Looks 
     if before is None:
         return None
     maps, rows = {NONE: (before[cases], before.mean(0))}, []
-    for name in [name for name in methods if name != NONE]:
+    # Few columns fit: first the methods that promise to do no harm.
+    for name in sorted((name for name in methods if name != NONE), key=lambda name: base_name(name) not in PROMISED):
         method = _adapted(bench, cell.place, name)
         if method is None or not method.adapted() or len(maps) > METHODS:
             continue

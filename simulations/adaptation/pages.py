@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from simulations.adaptation.cells import PROMISED, base_name
 from simulations.adaptation.looks import Looks
 from simulations.adaptation.study import Adapted
 from simulations.adaptation.summary import (
@@ -25,8 +26,6 @@ from simulations.report.sections import privacy_text
 
 Row = dict[str, Any]
 SHOWN = ("post", "balanced_accuracy")
-PROMISED = ("fasa",)
-"""Methods that claim to do no harm: for them the test of safety is a release gate."""
 MANY = 400
 """JSON on the terminal holds the rows of single conditions up to so many; they are in conditions.csv anyway."""
 
@@ -124,7 +123,7 @@ def _print_safety(console: Console, safe: list[Row]) -> None:
         lowest = f"lowest bound {_points(min(bounds))}" if bounds else "no interval"
         missing = f", {len(own) - len(bounds)} of {len(own)} without interval" if len(bounds) < len(own) else ""
         word = "pass" if passes else "FAIL"
-        gate = " (release gate)" if method.partition(":")[0] in PROMISED else ""
+        gate = " (release gate)" if base_name(method) in PROMISED else ""
         console.print(f"  {word}  {method}{gate}: {lowest}{missing}", markup=False, highlight=False)
 
 

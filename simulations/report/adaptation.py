@@ -52,14 +52,9 @@ def _gains(found: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], Sequ
         first = index % COLUMNS == 0
         axis.set_yticks(range(len(order)), [words.shorten(name, 20) if first else "" for name in order])
         axis.tick_params(labelbottom=in_last_row(index, len(streams), COLUMNS) or index + COLUMNS >= len(streams))
-    figure.suptitle(
-        f"{TITLES[rows[0]['score']]} of the adapted model minus that of the shipped one, points, "
-        f"{'on patients who did not come' if rows[0]['phase'] == 'post' else 'while the stream came'}; "
-        f"best worst condition on top",
-        fontsize=9,
-        x=0.01,
-        ha="left",
-    )
+    when = "on patients who did not come" if rows[0]["phase"] == "post" else "while the stream came"
+    title = f"{TITLES[rows[0]['score']]}, adapted minus shipped, points, {when}; best worst condition on top"
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 
 
