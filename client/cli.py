@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from client.deployed.commands import commands as adaptation
 from client.ledger_commands import commands as ledger
 from common.commands import answering, command_line
 
@@ -14,6 +15,7 @@ app = command_line(
 )
 
 app.add_typer(ledger, name="ledger")
+app.add_typer(adaptation, name="adaptation")
 
 
 @app.command()
@@ -40,6 +42,26 @@ def check(
     from client.readiness import check_site, show
 
     show(check_site(site), as_json)
+
+
+@app.command()
+@answering
+def predict(
+    site: Annotated[Path, typer.Argument(help="The site's TOML, with [shipped].")],
+    images: Annotated[Path, typer.Argument(help="An .npz archive, or a folder with a manifest; labels may be absent.")],
+    out: Annotated[Path, typer.Option(help="CSV to write: a row per image, a probability per class.")],
+    adapt: Annotated[str, typer.Option(help="A method of adaptation that the site's [adaptation] allows.")] = "none",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask the shipped model about new images, adapted only as far as this site allows; nothing leaves the site.
+
+    Every session begins with the shipped model. One that adapts is logged: `consilium-site adaptation log`.
+    """
+    from client.deployed.pages import show_session
+    from client.deployed.session import predict_images
+    from client.site_settings import read_site_config
+
+    show_session(predict_images(read_site_config(site), images, out, adapt), out, as_json)
 
 
 def main() -> None:

@@ -52,6 +52,20 @@ class SiteKeys(Own):
         return SitePolicy(fewest=self.fewest_sites, colluders=self.colluders, signed=self.consistency == "signed")
 
 
+class ShippedModel(Own):
+    """The model that this site predicts with, and whose signature it must bear."""
+
+    folder: Path = Field(description="what `consilium export` wrote: model.safetensors and artefact.safetensors")
+    trusted_key: str = Field(description="public key of the signer, 64 hexadecimal digits, which came by another way")
+
+
+class AdaptationPolicy(Own):
+    """Which methods may adapt the shipped model at this site. Without this table none may."""
+
+    methods: tuple[str, ...] = Field(min_length=1, description="names in `consilium list adaptations`")
+    locked: bool = Field(default=True, description="measure and flag, adapt nothing: only fasa can")
+
+
 class SiteConfig(Own):
     """A hospital's own settings. They never travel, and no run can loosen them."""
 
@@ -63,6 +77,8 @@ class SiteConfig(Own):
     data: dict[str, bool | int | float | str] = Field(description="where the data lie: any `data.` setting of a run")
     budget: SiteBudget | None = Field(default=None, description="what all runs together may cost a patient")
     secure: SiteKeys | None = Field(default=None, description="this site's key and the roster, for secure aggregation")
+    shipped: ShippedModel | None = Field(default=None, description="the model that `consilium-site predict` asks")
+    adaptation: AdaptationPolicy | None = Field(default=None, description="which methods may adapt it; absent: none")
 
 
 def read_site_config(path: Path) -> SiteConfig:
@@ -89,7 +105,9 @@ def _from_here(own: SiteConfig, folder: Path) -> SiteConfig:
     secure = own.secure and own.secure.model_copy(
         update={"identity": _whole(folder, own.secure.identity), "roster": _whole(folder, own.secure.roster)}
     )
-    return own.model_copy(update={"state": _whole(folder, own.state), "data": data, "secure": secure})
+    shipped = own.shipped and own.shipped.model_copy(update={"folder": _whole(folder, own.shipped.folder)})
+    changed = {"state": _whole(folder, own.state), "data": data, "secure": secure, "shipped": shipped}
+    return own.model_copy(update=changed)
 
 
 def _whole(folder: Path, path: Path) -> Path:

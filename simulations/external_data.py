@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.config import DataSection, RunConfig
 from common.data.archive import read_archive
 from common.data.base import Dataset
 from common.data.choose import keep_classes
+from common.data.colour import to_channels
 from common.data.resize import fit
 from common.data.sidecar import read_sidecar
 from common.errors import ConfigError, DataError, nearest
 from simulations.experiment import parse_change
 
-# ITU-R BT.601 luma: how colour becomes grey, as in Pillow's "L".
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 READING = ("data.classes", "data.label", "data.mask", "data.orientation", "data.patient", "data.patient-pattern")
 """Settings that say how an archive is read; all others are the run's."""
 
@@ -59,7 +57,7 @@ def open_external(archive: Path, settings: DataSection, record: Mapping[str, Any
         data = fit(data, size)
     if data.channels != channels:
         notes.append(f"images converted from {data.channels} to {channels} channels")
-        data = replace(data, images=_channels(data.images, channels))
+        data = replace(data, images=to_channels(data.images, channels))
     return data.check(), notes
 
 
@@ -99,11 +97,3 @@ def _masks_in_order(data: Dataset, classes: tuple[str, ...]) -> tuple[Dataset, l
         )
     order = np.array([classes.index(name) for name in found], dtype=np.uint8)
     return replace(data, masks=order[data.masks], mask_classes=classes), []
-
-
-def _channels(images: NDArray[Any], channels: int) -> NDArray[Any]:
-    if channels == 3:
-        return np.repeat(images, 3, axis=1)
-    grey = np.tensordot(images.astype(np.float32), LUMA, axes=(1, 0))[:, None]
-    # The weights add up to 1 but for rounding.
-    return grey.clip(0, 1) if images.dtype == np.float32 else np.rint(grey).astype(np.uint8)

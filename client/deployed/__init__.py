@@ -1,0 +1,1 @@
+"""A shipped model at work in a hospital: opened, asked, governed."""
