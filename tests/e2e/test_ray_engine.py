@@ -82,12 +82,25 @@ def same(one: Checkpoint, two: Checkpoint) -> None:
         np.testing.assert_array_equal(first, second)
 
 
-def test_ray_gives_what_the_in_process_engine_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strategy.name": "fedbn"},
+        {"strategy.name": "scaffold"},
+        {"strategy.name": "fedproto"},
+    ],
+    ids=lambda changes: str(changes["strategy.name"]),
+)
+def test_ray_gives_what_the_in_process_engine_gives(tmp_path: Path, changes: dict[str, object]) -> None:
+    """Also where a site keeps something between rounds, and where it tells more than an update."""
     before = dict(os.environ)
     history: dict[str, list[RoundRecord]] = {"here": [], "ray": []}
-    here = train(Training("here", config(tmp_path, "here"), GROUPS), history["here"].append, workers=2)
-    ray = train_on_ray(Training("ray", config(tmp_path, "ray"), GROUPS), history["ray"].append, workers=2)
+    here = train(Training("here", config(tmp_path, "here", **changes), GROUPS), history["here"].append, workers=2)
+    ray = train_on_ray(Training("ray", config(tmp_path, "ray", **changes), GROUPS), history["ray"].append, workers=2)
     same(here, ray)
+    assert here.state.keys() == ray.state.keys()
+    for name, array in here.state.items():
+        np.testing.assert_allclose(array, ray.state[name], rtol=0, atol=1e-5, err_msg=name)
     assert history["here"] == history["ray"]
     assert len(history["ray"]) == 3
     assert dict(os.environ) == before
