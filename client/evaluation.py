@@ -62,7 +62,7 @@ def _batches(
     models: Sequence[AttentionModel], task: Task, data: Dataset, loss: LossSum | None
 ) -> Iterator[tuple[Tensor, Batch]]:
     device = next(models[0].parameters()).device
-    size = max(1, min(BATCH, PIXELS // int(np.prod(data.images.shape[2:]))))
+    size = max(1, min(BATCH, PIXELS // data.values))
     for start in range(0, len(data), size):
         index = np.arange(start, min(start + size, len(data)))
         batch = data.batch(index, device)

@@ -16,6 +16,7 @@ from common.data.base import Dataset
 from common.data.splits import SPLITS
 from common.device import choose_device
 from common.errors import ConfigError
+from common.items import item_shape
 
 ENOUGH_GIB = 1.0
 UNBOUNDED = (
@@ -39,7 +40,7 @@ def check_site(path: Path) -> dict[str, Any]:
         "device": str(choose_device(own.device)),
         "free_gib": round(_free_gib(own.state), 1),
         "classes": list(data.classes),
-        "image": [data.channels, data.image_size, data.image_size],
+        "image": list(item_shape(data.channels, data.image_size, parts["train"].images.shape[2])),
         **{split: _counts(part) for split, part in parts.items()},
         "notes": [note for split, part in parts.items() for note in _notes(split, part)],
         "privacy": f"at most epsilon {own.budget.epsilon:g} at delta {own.budget.delta:g}" if own.budget else "none",

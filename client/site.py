@@ -12,6 +12,7 @@ import torch
 
 from client.site_settings import SiteConfig, read_site_config
 from common.config import DataSection, RunConfig, Scalar, default_values, run_config
+from common.config_checks import check_items
 from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, Role, SiteData, open_federation
 from common.device import choose_device
@@ -181,6 +182,7 @@ def open_hospital_data(config: RunConfig, own: SiteConfig) -> Federation:
 
 
 def _site(config: RunConfig, federation: Federation, data: SiteData, device: str, store: Path | None) -> Site:
+    check_items(config, federation.image_size)
     task = build_task(config.task, federation.classes, federation.mask_classes)
     prepared = replace(data, train=task.prepare(data.train), val=task.prepare(data.val), test=task.prepare(data.test))
     return Site(

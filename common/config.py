@@ -50,6 +50,11 @@ class DataSection(Section):
     max_images_per_patient: int = Field(
         ge=0, description="keep this many images of each patient, evenly spaced in their order; 0 keeps all"
     )
+    max_instances: int = Field(
+        ge=1,
+        le=100_000,
+        description="bags: rows of each bag, evenly spaced in their order where there are more, filled up where fewer",
+    )
     patients_per_site: int = Field(ge=4, le=100_000, description="phantom: patients drawn at each site")
     download: bool = Field(description="medmnist: may the file be fetched from the network")
 

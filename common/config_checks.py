@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from common.errors import ConfigError
+from common.items import need_images
 
 if TYPE_CHECKING:
     from common.config import RunConfig
@@ -56,6 +57,23 @@ def check_together(config: "RunConfig") -> None:
     _check_own(config)
     _check_method(config)
     _check_privacy(config)
+
+
+def check_items(config: "RunConfig", image_size: int) -> None:
+    """Refuse what changes or reads pixels where the data are bags of instances, which only the open data tell.
+
+    Raises:
+        ConfigError: As said.
+    """
+    pixels = {
+        "'train.augment' = true": config.train.augment,
+        f"'train.amplitude-mix' = {config.train.amplitude_mix:g}": config.train.amplitude_mix,
+        f"'guidance.anatomy' = {config.guidance.anatomy:g}": config.guidance.anatomy,
+        f"'guidance.masks' = {config.guidance.masks:g}": config.guidance.masks,
+    }
+    for what, on in pixels.items():
+        if on:
+            need_images(what, image_size)
 
 
 def _check_own(config: "RunConfig") -> None:

@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import RunConfig, run_config
+from common.config_checks import check_items
 from common.errors import ConfigError, ProtocolError
 from common.logs import set_up
 from common.models.build import build_model
@@ -78,6 +79,7 @@ def coordinate(
                     f"sites {hello.site!r} and {other.site!r} differ in {field}: {getattr(hello, field)!r} and "
                     f"{getattr(other, field)!r}. All sites need the same; correct the data or `data.` settings."
                 )
+    check_items(config, hello.image_size)
     task = build_task(config.task, hello.classes, hello.mask_classes)
     model = build_model(config.model, hello.channels, task.outputs, hello.image_size, config.seed, dense=task.dense)
     folder = Path(config.out) if config.out else None

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from common.arrays import Arrays
@@ -12,6 +11,7 @@ from common.attention.schema import schema_of
 from common.attention.signature import signatures
 from common.config import RunConfig
 from common.errors import AggregationError, BudgetExhaustedError
+from common.items import item_shape, noise
 from common.messages import DistanceRequest, EvaluateRequest, TrainRequest
 from common.privacy.distance_release import DistanceRelease
 from common.privacy.plan import distance_released, measured_rounds
@@ -114,9 +114,9 @@ class PooledRounds:
     def _of_noise(self) -> NDArray[np.float64]:
         model = self.pooler.model
         hello = next(iter(self.pooler.exchange.hellos.values()))
-        shape = (PUBLIC_IMAGES, hello.channels, hello.image_size, hello.image_size)
-        noise = torch.rand(shape, generator=torch_generator(self.config.seed, "public")) * 2 - 1
-        rows = signatures(model, noise, schema_of(model))
+        shape = item_shape(hello.channels, hello.image_size, self.config.data.max_instances)
+        public = noise((PUBLIC_IMAGES, *shape), torch_generator(self.config.seed, "public"))
+        rows = signatures(model, public, schema_of(model))
         return np.asarray(rows.numpy().mean(axis=0))
 
     def _exhausted(self, number: int) -> BudgetExhaustedError:

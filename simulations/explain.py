@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import ConfigError, UnknownNameError
 from common.explanations import EXPLANATIONS
+from common.items import need_images
 from simulations.explain_site import Found, Row, SiteAtlas, SiteExplainer
 from simulations.finished import Step
 from simulations.judging import Case, open_court
@@ -37,10 +38,11 @@ def explain_run(
 
     Raises:
         RunFolderError: The run is not finished, or has no such training.
-        ConfigError: No such site, or a seed that was not trained.
+        ConfigError: No such site, a seed that was not trained, or a run of bags.
         AttentionError: No explanation fits the model.
     """
     results, experiment, court = open_court(run)
+    need_images("`consilium explain`", court.federation.image_size)
     names = [site.name for site in court.federation.sites]
     for site in sites:
         if site not in names:

@@ -11,6 +11,7 @@ from client.adaptation.source import Source
 from common.arrays import model_arrays, write_arrays
 from common.attention.base import AttentionModel
 from common.errors import ConfigError, DataError
+from common.items import need_images
 from common.secagg.identity import Identity
 from simulations.experiment import Experiment
 from simulations.finished import Step
@@ -55,9 +56,10 @@ def export_run(run: Path, out: Path, key: Path, seed: int | None = None, step: S
 
     Raises:
         RunFolderError: The run is not finished, is a mixture of two, or its data are others now.
-        ConfigError: No such seed, or files are there already.
+        ConfigError: No such seed, a run of bags, or files are there already.
     """
     results, experiment, court = open_court(run)
+    need_images("`consilium export`", court.federation.image_size)
     chosen = experiment.study.seeds[0] if seed is None else seed
     if chosen not in experiment.study.seeds:
         raise ConfigError(f"seed {chosen} did not train. The run has {', '.join(map(str, experiment.study.seeds))}.")

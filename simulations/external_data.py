@@ -15,6 +15,7 @@ from common.data.colour import to_channels
 from common.data.resize import fit
 from common.data.sidecar import read_sidecar
 from common.errors import ConfigError, DataError, nearest
+from common.items import need_images
 from simulations.experiment import parse_change
 
 READING = ("data.classes", "data.label", "data.mask", "data.orientation", "data.patient", "data.patient-pattern")
@@ -47,8 +48,10 @@ def open_external(archive: Path, settings: DataSection, record: Mapping[str, Any
 
     Raises:
         DataError: The archive is missing, damaged, or does not fit the run.
+        ConfigError: The run is of bags.
     """
     size, channels = int(record["image_size"]), int(record["channels"])
+    need_images("an archive", size)
     data, notes = _named(archive, settings, tuple(record["classes"]))
     data, said = _masks_in_order(data, tuple(record["mask_classes"]))
     notes += said

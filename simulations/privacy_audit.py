@@ -12,6 +12,7 @@ from common.attention.base import AttentionModel
 from common.config import RunConfig, Scalar
 from common.data.base import Dataset, concatenate
 from common.data.federation import Federation, open_federation
+from common.items import need_images
 from common.models.build import build_model
 from common.privacy.accountant import cost
 from common.privacy.events import Event, Gaussian, PoissonSampled, Repeated
@@ -56,6 +57,7 @@ def audit_run(run: Path, effort: Effort, patients: int, seed: int, broken: float
 
     Raises:
         RunFolderError: The folder is no run folder of this version.
+        ConfigError: A run of bags.
     """
     config = read_settings(run).config
     found, noise, claim = _subject(config, patients, seed, broken)
@@ -65,6 +67,7 @@ def audit_run(run: Path, effort: Effort, patients: int, seed: int, broken: float
 
 def _subject(config: RunConfig, patients: int, seed: int, broken: float) -> tuple[Subject, float, Claim]:
     federation = open_federation(config.data)
+    need_images("an audit by attacks", federation.image_size)
     task = build_task(config.task, federation.classes, federation.mask_classes)
     data = _some(federation, task, patients, seed)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
+from common.items import need_images
 from common.seeds import derive
 from simulations.corrupted_site import Draws, Judged, judge_site
 from simulations.corruptions import CORRUPTIONS
@@ -57,11 +58,12 @@ def study_corruptions(
 
     Raises:
         RunFolderError: A run is not finished, or its data are others now.
-        ConfigError: No such modality, a corruption that does not happen in it or does not fit the run, or a reference
-            of other data, seeds or metric.
+        ConfigError: No such modality, a corruption that does not happen in it or does not fit the run, a run of bags,
+            or a reference of other data, seeds or metric.
         UnknownNameError: No such corruption.
     """
     results, experiment, court = open_court(run)
+    need_images("a study of corruptions", court.federation.image_size)
     names = fitting(modality, chosen, court)
     seeds = tuple(experiment.study.seeds)
     other = None if reference is None else _open_reference(reference, results, seeds, court)

@@ -21,6 +21,8 @@ from common.data.base import Dataset
 from common.data.federation import Federation
 from common.data.phantom import SMALLEST_SIDE, phantom
 from common.errors import AttentionError
+from common.items import are_bags, noise
+from common.seeds import torch_generator
 from common.shift.embedding import Embedding, add_m, embedding, median_distance
 from common.shift.floor import floor
 from common.shift.frechet import add_f, frechet
@@ -166,9 +168,17 @@ def _features(model: AttentionModel, images: Tensor) -> Tensor:
 
 
 def _bandwidth(model: AttentionModel, schema: Schema, federation: Federation) -> float:
-    """Median distance between the signatures of generated images, in grey where the model wants colours."""
+    """Median distance between the signatures of generated images, in grey where the model wants colours.
+
+    Of bags, of as many as the phantom has images, that show nothing.
+    """
+    device = next(model.parameters()).device
+    if are_bags(federation.image_size):
+        shape = federation.sites[0].test.images.shape[1:]
+        bags = noise((PUBLIC, *shape), torch_generator(0, "public")).to(device)
+        return max(median_distance(signatures(model, bags, schema).cpu().numpy()), 1e-6)
     size = max(SMALLEST_SIDE, federation.image_size)
     drawn = phantom(load_run_config({"data.image-size": size, "data.patients-per-site": PUBLIC}).data)
-    images = drawn.batch(np.arange(len(drawn)), next(model.parameters()).device).images
+    images = drawn.batch(np.arange(len(drawn)), device).images
     rows = signatures(model, images.expand(-1, federation.channels, -1, -1), schema)
     return max(median_distance(rows.cpu().numpy()), 1e-6)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from common.config_checks import check_items
 from common.data.federation import Federation, open_federation
 from common.device import choose_device
 from common.errors import ConfigError
@@ -27,6 +28,7 @@ class Study:
         self.workers = None if experiment.study.workers < 0 else experiment.study.workers
         self.comparisons: list[Comparison] = [PROTOCOLS.load(name)() for name in experiment.study.protocols]
         self.federation: Federation = open_federation(experiment.config.data)
+        check_items(experiment.config, self.federation.image_size)
         self.task: Task = build_task(experiment.config.task, self.federation.classes, self.federation.mask_classes)
         self.sources = tuple(site.name for site in self.federation.sites if site.role == "source")
         self.held_out = tuple(site.name for site in self.federation.sites if site.role == "held-out")

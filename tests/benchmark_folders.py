@@ -88,6 +88,30 @@ def kits(root: Path, sites: int = 6) -> list[dict[str, Any]]:
     return rows
 
 
+def camelyon16(root: Path, features: int = 7) -> list[dict[str, Any]]:
+    """Two hospitals of four normal, four tumour and four test slides, 3 to 14 tiles each; the first file is upper case.
+
+    A tile's first feature is its number in the slide; those of tumour have one tile whose second feature is 5.
+    """
+    rows: list[dict[str, Any]] = []
+    for hospital in (0, 1):
+        for kind in ("normal", "tumor", "test"):
+            for index in range(4):
+                slide = f"{kind}_{index + 1 + 100 * hospital:03}.tif"
+                label = index % 2 if kind == "test" else int(kind == "tumor")
+                random = np.random.default_rng(len(rows))
+                tiles = random.random((3 + len(rows) % 12, features), dtype=np.float32)
+                tiles[:, 0] = np.arange(len(tiles))
+                tiles[len(tiles) // 2, 1] += 5 * label
+                np.save(root / f"{slide.capitalize() if not rows else slide}.npy", tiles)
+                rows.append(
+                    {"label": label, "tumorp1000": 0.01 if label else "", "hospital": f"{hospital}.0"}
+                    | {"hospital_corrected": f"{hospital}.0", "slide_name": slide}
+                )
+    write_csv(root / "metadata.csv", rows)
+    return rows
+
+
 def wilds(root: Path, hospitals: int = 5) -> list[dict[str, Any]]:
     """Five hospitals of three patients with four patches each; `split` draws patches, also of one patient."""
     rows: list[dict[str, Any]] = []

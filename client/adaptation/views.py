@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.items import need_images, side_of
+
 GAMMA, CONTRAST, BRIGHTNESS, NOISE = 0.3, 0.25, 0.1, 0.03
 """Reach of each change, in the units of an image whose values lie in [0, 1]; gamma is e^±."""
 SHIFT = 1 / 16
@@ -18,7 +20,11 @@ def views(images: Tensor, random: torch.Generator, shift: bool = True) -> Tensor
     in place, as segmentation needs.
 
     Shapes: images [B, C, H, W] in [-1, 1] -> the same.
+
+    Raises:
+        ConfigError: The batch is of bags.
     """
+    need_images("adaptation by views of an image", side_of(images))
     count, device = len(images), images.device
     draws = (torch.rand(4, count, generator=random) * 2 - 1).to(device)[:, :, None, None, None]
     unit = ((images + 1) / 2).clamp(0, 1)

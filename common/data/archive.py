@@ -14,6 +14,7 @@ from common.data.resize import fit
 from common.data.sidecar import read_sidecar
 from common.data.volumes import sliced
 from common.errors import ConfigError, DataError
+from common.items import need_images
 
 ALWAYS = {"images", "centre", "split", "patient", "lesion", "video", "labels"}
 
@@ -70,7 +71,9 @@ def write_archive(path: Path, dataset: Dataset) -> None:
 
     Raises:
         DataError: The name does not end in `.npz`, or the folder cannot be written.
+        ConfigError: The data are bags.
     """
+    need_images("an archive", dataset.side)
     if path.suffix != ".npz":
         raise DataError(f"{path.name}: an archive's name ends in `.npz`. Give such a name.")
     images = dataset.images[:, 0] if dataset.channels == 1 else np.moveaxis(dataset.images, 1, -1)

@@ -1,26 +1,31 @@
-"""What a data set is: images with labels or masks, a patient and a site for each, held in memory."""
+"""What a data set is: images or bags with labels or masks, a patient and a site for each, held in memory."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.data.bag_checks import check_bags
 from common.errors import DataError
+from common.items import BAG_SIDE
+
+Kind = Literal["images", "bags"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Images of one or many sites.
+    """Images of one or many sites, or bags of instances.
 
     Shapes: images uint8 or float32 [N, C, H, W] (uint8 stands for value/255; floats lie in [0, 1]); labels int64 [N]
     (class index) or uint8 [N, L] (one column per finding), or None; masks uint8 [N, H, W] (class index per pixel), or
     None; patients str [N]; sites int64 [N], an index into `site_names`; splits int8 [N] or None: an official division,
-    0 train, 1 val, 2 test, which is kept.
+    0 train, 1 val, 2 test, which is kept. Of `kind` bags, images are float32 [N, 1 + F, T, 1] with features of any
+    value, laid out as `common/items.py` tells, and there are no masks.
 
     A patient belongs to one site: equal names at two sites are two patients.
     """
@@ -36,14 +41,25 @@ class Dataset:
     classes: tuple[str, ...] = ()
     mask_classes: tuple[str, ...] = ()
     licence: str = ""
+    kind: Kind = "images"
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def channels(self) -> int:
-        """How many channels each image has: 1 (grey) or 3 (colour)."""
+        """How many channels each image has: 1 (grey) or 3 (colour); of a bag one more than an instance's features."""
         return int(self.images.shape[1])
+
+    @property
+    def side(self) -> int:
+        """How many pixels wide each image is; BAG_SIDE where the data are bags."""
+        return BAG_SIDE if self.kind == "bags" else int(self.images.shape[-1])
+
+    @property
+    def values(self) -> int:
+        """How many numbers each item has, the channels of an image counted once."""
+        return int(np.prod(self.images.shape[1:] if self.kind == "bags" else self.images.shape[2:]))
 
     def subset(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Dataset":
         """Take the images at `index`, in that order; site names stay."""
@@ -58,11 +74,11 @@ class Dataset:
         )
 
     def batch(self, index: NDArray[np.integer], device: torch.device) -> "Batch":
-        """Put the images at `index` on `device` as one batch, values in [-1, 1]."""
+        """Put the images at `index` on `device` as one batch, values in [-1, 1]; bags as they are."""
         images = torch.from_numpy(self.images[index]).to(device, non_blocking=True)
         scale = 2 / 255 if images.dtype == torch.uint8 else 2.0
         return Batch(
-            images=images.float().mul_(scale).sub_(1),
+            images=images if self.kind == "bags" else images.float().mul_(scale).sub_(1),
             labels=None if self.labels is None else torch.from_numpy(self.labels[index]).to(device),
             masks=None if self.masks is None else torch.from_numpy(self.masks[index]).to(device),
         )
@@ -73,7 +89,7 @@ class Dataset:
         for array in (self.images, self.labels, self.masks, self.patients.astype("U"), self.sites, self.splits):
             if array is not None:
                 hash_.update(f"{array.dtype.str}{array.shape}".encode())
-                hash_.update(np.ascontiguousarray(array).tobytes())
+                hash_.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return hash_.hexdigest()
 
     def check(self) -> "Dataset":
@@ -83,7 +99,7 @@ class Dataset:
             DataError: Wrong shape or dtype, values that are not finite or out of range, labels outside the classes,
                 columns of unequal length, no image at all, a patient in two official splits.
         """
-        check_images(self.name, self.images)
+        (check_bags if self.kind == "bags" else check_images)(self.name, self.images)
         count = len(self.images)
         for column in ("labels", "masks", "patients", "sites", "splits"):
             array = getattr(self, column)
@@ -109,8 +125,8 @@ class Dataset:
 class Batch:
     """One batch on a device.
 
-    Shapes: images float32 [B, C, H, W] in [-1, 1]; labels int64 [B] or uint8 [B, L] or None; masks uint8 [B, H, W] or
-    None.
+    Shapes: images float32 [B, C, H, W] in [-1, 1], or bags [B, 1 + F, T, 1]; labels int64 [B] or uint8 [B, L] or None;
+    masks uint8 [B, H, W] or None.
     """
 
     images: Tensor

@@ -45,6 +45,7 @@ class Federation:
     mask_classes: tuple[str, ...]
     channels: int
     image_size: int
+    """Side in pixels; BAG_SIDE where the data are bags."""
     licence: str
     data_digest: str
     split_digest: str
@@ -93,7 +94,7 @@ def _divided(settings: DataSection, stamp: tuple[int, ...]) -> Federation:
         classes=dataset.classes,
         mask_classes=dataset.mask_classes,
         channels=dataset.channels,
-        image_size=int(dataset.images.shape[-1]),
+        image_size=dataset.side,
         licence=dataset.licence,
         data_digest=dataset.digest(),
         split_digest=_split_digest(sites),

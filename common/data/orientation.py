@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.base import Dataset
+from common.items import need_images
 
 Turn = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -30,9 +31,13 @@ def oriented(dataset: Dataset, orientation: str) -> Dataset:
     Args:
         dataset: Square images or not; a quarter turn exchanges the sides.
         orientation: A key of `TURNS`.
+
+    Raises:
+        ConfigError: The data are bags, and are to be turned.
     """
     if orientation == "as-is":
         return dataset
+    need_images(f"'data.orientation' = {orientation!r}", dataset.side)
     turn = TURNS[orientation]
     masks = None if dataset.masks is None else np.ascontiguousarray(turn(dataset.masks))
     return replace(dataset, images=np.ascontiguousarray(turn(dataset.images)), masks=masks)

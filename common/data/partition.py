@@ -10,6 +10,7 @@ from common.data.base import Dataset
 from common.data.phantom_scanner import SCANNERS, apply_scanner, quantise
 from common.data.splits import FEWEST_PATIENTS, SPLITS
 from common.errors import ConfigError, DataError
+from common.items import need_images
 from common.seeds import generator
 
 Groups = NDArray[np.int64]
@@ -23,10 +24,12 @@ def partition(dataset: Dataset, settings: DataSection) -> Dataset:
 
     Raises:
         DataError: Too few patients for so many sites, or labels are needed and absent.
-        ConfigError: More sites than scanners.
+        ConfigError: More sites than scanners, or scanners for bags.
     """
     if settings.partition == "natural":
         return _without_empty_sites(dataset)
+    if settings.partition == "scanner":
+        need_images("'data.partition' = 'scanner'", dataset.side)
     names, owner = _patients(dataset)
     parts = np.zeros(len(names), dtype=np.int64)
     if dataset.splits is not None:

@@ -11,6 +11,7 @@ from common.attention.base import AttentionModel, AttentionSite
 from common.attention.maps import spread
 from common.attention.signature import evaluating
 from common.errors import AttentionError
+from common.items import need_images, side_of
 
 
 class Explanation(Protocol):
@@ -41,7 +42,9 @@ def refuse_misfit(
 
     Raises:
         AttentionError: As said.
+        ConfigError: The batch is of bags.
     """
+    need_images("an explanation", side_of(images))
     if reason := explanation.fits(model):
         raise AttentionError(reason)
     if images.ndim != 4:

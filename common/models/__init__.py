@@ -13,5 +13,9 @@ MODELS = Registry(
         "vit": "common.models.vit:vit",
         "resnet-ws": "common.models.resnet_ws:resnet_ws",
         "unet": "common.models.unet:unet",
+        "abmil": "common.models.abmil:abmil",
     },
 )
+
+BAG_MODELS = ("abmil",)
+"""Models of bags of instances (`common/items.py`); all others take images."""

@@ -22,15 +22,16 @@ from common.models.on_grid import (
 )
 
 NONE = "none"
-Spot = Literal["classifier", "block", "skip", "tokens"]
+Spot = Literal["classifier", "block", "skip", "tokens", "bag"]
 SPOTS: dict[Spot, tuple[str, ...]] = {
     "classifier": ("features", "tokens", "pair", "skip", "frames", "bag"),
     "block": ("features", "tokens", "pair", "skip", "frames"),
     "skip": ("features", "tokens", "pair", "skip", "frames"),
     "tokens": ("features", "tokens", "pair"),
+    "bag": ("bag",),
 }
 """What a layer may take at each spot: a classifier's blocks or final pooling, a segmenter's blocks, its skip
-connections, a transformer's blocks."""
+connections, a transformer's blocks, the pooling of a model of bags."""
 EVERYWHERE, COARSEST = 400**2, 1024**2
 """A layer whose map has a row of keys for each position stands on every grid where the map of one head has at most so
 many numbers, or else on the coarsest grid alone if it has no more than so many there."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from common.items import are_bags
 from simulations.report import words
 from simulations.report.markup import Html, join, table, tag
 from simulations.report.page import Section
@@ -19,7 +20,7 @@ def how_run(results: Results) -> Section:
         ("licence", data["licence"] or "not given; ask its owner before showing pictures"),
         ("classes", ", ".join(data["classes"]) or words.DASH),
         ("mask classes", ", ".join(data["mask_classes"]) or words.DASH),
-        ("image", f"{data['image_size']} × {data['image_size']} pixels, {words.count(data['channels'], 'channel')}"),
+        _item(data),
         ("data digest", _digest(data["digest"])),
         ("split digest", _digest(data["split_digest"])),
     ]
@@ -54,6 +55,13 @@ def files(results: Results) -> Section:
         )
     note = "Each also as Parquet. Pictures and attention maps: overlays.npz. Everything else about the run: run.json."
     return Section("files", "Tables to take away", table(["table", "rows", "meaning"], rows, note))
+
+
+def _item(data: dict[str, Any]) -> tuple[str, str]:
+    """Say what one item is."""
+    if are_bags(data["image_size"]):
+        return "bag", f"instances of {words.count(data['channels'] - 1, 'feature')}"
+    return "image", f"{data['image_size']} × {data['image_size']} pixels, {words.count(data['channels'], 'channel')}"
 
 
 def _folded(summary: str, rows: list[tuple[str, Any]], opened: bool = False) -> Html:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from common.data.base import Dataset, concatenate
 from common.errors import ConfigError, DataError
+from common.items import need_images
 from common.seeds import derive, generator
 from simulations.corruptions import CORRUPTIONS
 from simulations.corruptions.corrupt import MODALITIES, corrupt, of_modality, refuse_elsewhere
@@ -75,7 +76,12 @@ def usable(modality: str, channels: int) -> list[str]:
 
 
 def whole(data: Dataset) -> NDArray[np.uint8]:
-    """Give images as whole grey values, as corruptions take them."""
+    """Give images as whole grey values, as corruptions take them.
+
+    Raises:
+        ConfigError: The data are bags.
+    """
+    need_images("a stream with corruptions", data.side)
     return np.rint(data.images * (1 if data.images.dtype == np.uint8 else 255)).astype(np.uint8)
 
 

@@ -19,18 +19,21 @@ from common.errors import AttentionError, ConfigError, UnknownNameError
 from common.models.build import build_model
 from common.models.placement import NONE, fits
 from common.models.unet import volume_unet
+from tests.fed_items import fed, noisy
 
 SIZE, VOLUME, IMAGES = 32, (16, 24, 16), 3
 SPOTS = {
     ("convnet", ""): ("classifier", 2),
     ("resnet-ws", ""): ("classifier", 2),
     ("vit", ""): ("tokens", 2),
+    ("abmil", ""): ("bag", 1),
     ("unet", "skip"): ("skip", 2),
     ("unet", "block"): ("block", 2),
     ("volume", "skip"): ("skip", 3),
     ("volume", "block"): ("block", 3),
 }
 QUICK = {("convnet", "", "cbam"), ("resnet-ws", "", "self-attention"), ("vit", "", "se"), ("unet", "skip", "se")}
+QUICK |= {("abmil", "", "gated-abmil")}
 CASES = [
     pytest.param(
         (*body, name),
@@ -46,7 +49,8 @@ CASES = [
 def make(body, placement, attention, seed=1):
     if body != "volume":
         section = ModelSection(name=body, width=8, attention=attention, placement=placement)
-        return build_model(section, 1, 2, SIZE, seed, dense=body == "unet")
+        channels, size = fed(body, 1, SIZE)
+        return build_model(section, channels, 2, size, seed, dense=body == "unet")
     section = ModelSection(name="unet", width=8, attention=attention, placement=placement)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,6 +58,8 @@ def make(body, placement, attention, seed=1):
 
 
 def pictures(body, count=IMAGES, seed=2):
+    if body == "abmil":
+        return noisy(body, count, seed=seed)
     source = torch.Generator().manual_seed(seed)
     size = VOLUME if body == "volume" else (SIZE, SIZE)
     coarse = torch.rand(count, 1, *(side // 4 for side in size), generator=source) * 2 - 1

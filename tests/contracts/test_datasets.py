@@ -18,7 +18,8 @@ from common.data import federation as federation_module
 from common.data.archive import write_archive
 from common.data.base import Dataset
 from common.data.federation import Federation, open_federation
-from common.errors import DataError
+from common.errors import ConfigError, DataError
+from common.items import BAG_SIDE, item_shape
 from tests import benchmark_folders
 
 SIDE = 16
@@ -97,12 +98,18 @@ def make_wilds_camelyon17(folder: Path) -> dict[str, object]:
     return {"path": str(folder)}
 
 
+def make_fed_camelyon16(folder: Path) -> dict[str, object]:
+    benchmark_folders.camelyon16(folder)
+    return {"path": str(folder), "max-instances": 6}
+
+
 MAKERS: dict[str, Callable[[Path], dict[str, object]]] = {
     "phantom": make_phantom,
     "archive": make_archive,
     "folder": make_folder,
     "medmnist": make_medmnist,
     "fed-isic2019": make_fed_isic2019,
+    "fed-camelyon16": make_fed_camelyon16,
     "fed-ixi": make_fed_ixi,
     "fed-kits19": make_fed_kits19,
     "wilds-camelyon17": make_wilds_camelyon17,
@@ -138,7 +145,8 @@ def test_dataset_is_what_it_says(make: Settings) -> None:
     dataset = build(make())
     assert dataset.check() is dataset
     assert dataset.images.dtype in (np.uint8, np.float32)
-    assert dataset.images.shape[1:] == (dataset.channels, SIDE, SIDE)
+    assert dataset.images.shape[1:] == item_shape(dataset.channels, dataset.side, 6)
+    assert dataset.side == (BAG_SIDE if dataset.kind == "bags" else SIDE)
     assert dataset.images.std() > 0
     assert isinstance(dataset.licence, str)
     assert dataset.licence
@@ -161,8 +169,8 @@ def test_same_settings_same_bytes_in_the_same_order(make: Settings) -> None:
 
 
 def test_size_is_obeyed(make: Settings) -> None:
-    dataset = build(make(image_size=24))
-    assert dataset.images.shape[2:] == (24, 24)
+    dataset = build(make(image_size=24, max_instances=4))
+    assert dataset.images.shape[2:] == ((4, 1) if dataset.kind == "bags" else (24, 24))
     assert dataset.masks is None or dataset.masks.shape[1:] == (24, 24)
 
 
@@ -177,10 +185,14 @@ def forget() -> None:
 
 
 def partitioned(make: Settings, partition: str) -> DataSection:
-    """Give settings for a partition; a skew of labels is refused where there are none."""
+    """Give settings for a partition; a skew of labels is refused without any, scanners for bags."""
     settings = make(partition=partition, partition_sites=2)
     if partition == "dirichlet" and build(settings).labels is None:
         with pytest.raises(DataError, match="skews labels and there are none"):
+            open_federation(settings)
+        return make(partition="natural")
+    if partition == "scanner" and build(settings).kind == "bags":
+        with pytest.raises(ConfigError, match="works on pixels, and the data are bags"):
             open_federation(settings)
         return make(partition="natural")
     return settings
@@ -225,7 +237,7 @@ def test_federation_names_what_it_holds(make: Settings) -> None:
     dataset, federation = build(settings), open_federation(settings)
     assert federation.classes == dataset.classes
     assert federation.mask_classes == dataset.mask_classes
-    assert (federation.channels, federation.image_size) == (dataset.channels, SIDE)
+    assert (federation.channels, federation.image_size) == (dataset.channels, dataset.side)
     assert federation.licence == dataset.licence
     assert federation.data_digest == dataset.digest()
     assert tuple(site.name for site in federation.sites) == dataset.site_names
@@ -248,6 +260,10 @@ def owners(dataset: Dataset) -> tuple[list[int], list[str]]:
 
 def test_archive_of_any_data_set_opens_the_same(make: Settings, tmp_path: Path) -> None:
     dataset = build(make())
+    if dataset.kind == "bags":
+        with pytest.raises(ConfigError, match="an archive works on pixels, and the data are bags"):
+            write_archive(tmp_path / "copy.npz", dataset)
+        return
     write_archive(tmp_path / "copy.npz", dataset)
     flat = {"data.name": "archive", "data.path": str(tmp_path / "copy.npz"), "data.image-size": 0}
     assert build(load_run_config(flat).data).digest() == dataset.digest()

@@ -9,10 +9,11 @@ import torch
 
 from common.arrays import model_arrays
 from common.config import load_run_config
-from common.errors import AttentionError
+from common.errors import AttentionError, ConfigError
 from common.explanations import EXPLANATIONS
-from common.models import MODELS
+from common.models import BAG_MODELS, MODELS
 from common.models.build import build_model
+from tests.fed_items import fed, noisy
 
 BODIES = {
     **{name: (name, "") for name in ("se-convnet", "vit-tiny", "cbam-resnet", "attention-unet")},
@@ -71,7 +72,16 @@ def images(count=3, seed=0):
 
 def test_every_explanation_and_model_stands_here():
     assert set(FITTING) == set(EXPLANATIONS)
-    assert {model for model, _ in BODIES.values()} >= set(MODELS) - {"resnet-ws"}  # cbam-resnet is one
+    assert {model for model, _ in BODIES.values()} >= set(MODELS) - {"resnet-ws", *BAG_MODELS}  # cbam-resnet is one
+
+
+@pytest.mark.parametrize("name", sorted(FITTING))
+@pytest.mark.parametrize("body", BAG_MODELS)
+def test_bags_have_no_pixels_to_explain(name, body):
+    channels, size = fed(body)
+    model = build_model(load_run_config({"model.name": body, "model.width": 8}).model, channels, 3, size, seed=0)
+    with pytest.raises(ConfigError, match="an explanation works on pixels, and the data are bags"):
+        EXPLANATIONS.load(name)()(model, noisy(body, 3))
 
 
 @pytest.mark.parametrize(("name", "body"), OTHERS)

@@ -11,30 +11,27 @@ from torch.nn import functional as F
 from common.attention.base import AttentionModel, Switchable
 from common.config import ModelSection, load_run_config
 from common.errors import ConfigError
-from common.models import MODELS
+from common.models import BAG_MODELS, MODELS
 from common.models.build import build_model
 from common.models.norms import norm_parameters
+from tests.fed_items import fed, smooth
 
 WIDTH = load_run_config().model.width
 ONCE = sorted({target: name for name, target in reversed(list(MODELS.items()))}.values())
 """One name for each builder: a body and its preset are the same model, as `test_presets.py` shows."""
-DENSE = {name for name in MODELS if MODELS.load(name)(ModelSection(name=name, width=8), 1, 1, 32).dense}
+OF_IMAGES = [name for name in ONCE if name not in BAG_MODELS]
+DENSE = {name for name in OF_IMAGES if MODELS.load(name)(ModelSection(name=name, width=8), 1, 1, 32).dense}
 SHAPES = [
     (name, channels, size)
     for name in ONCE
     for channels in (1, 3)
-    for size in (28, 48, 64, *((96,) if name in DENSE else ()))
+    for size in ((28,) if name in BAG_MODELS else (28, 48, 64, *((96,) if name in DENSE else ())))
 ]
 
 
 def make(name, channels=1, outputs=2, size=28, *, width=8, seed=1):
+    channels, size = fed(name, channels, size)
     return build_model(ModelSection(name=name, width=width), channels, outputs, size, seed, dense=name in DENSE)
-
-
-def pictures(count, channels=1, size=28, seed=2):
-    source = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, channels, 7, 7, generator=source) * 2 - 1
-    return F.interpolate(coarse, size=(size, size), mode="bilinear")
 
 
 @pytest.fixture(params=ONCE)
@@ -48,7 +45,7 @@ def test_shapes(name, channels, size, outputs):
     model = make(name, channels, outputs, size).eval()
     assert isinstance(model, AttentionModel)
     with torch.no_grad():
-        images = pictures(2, channels, size)
+        images = smooth(name, 2, channels, size)
         logits, features = model(images), model.features(images)
     assert logits.shape == ((2, outputs, size, size) if model.dense else (2, outputs))
     assert features.shape[0] == 2
@@ -56,21 +53,22 @@ def test_shapes(name, channels, size, outputs):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("size", [16, 45, 130, 256])
 def test_any_side_from_16_to_256(name, size):
     model = make(name, size=size).eval()
     with torch.no_grad():
-        assert model(pictures(1, size=size)).shape[1:] == ((2, size, size) if model.dense else (2,))
+        assert model(smooth(name, 1, size=size)).shape[1:] == ((2, size, size) if model.dense else (2,))
 
 
 def test_the_head_reads_the_features(name):
     model = make(name).eval()
-    images = pictures(2)
+    images = smooth(name, 2)
     torch.testing.assert_close(model.head(model.features(images)), model(images))
 
 
 def test_overfits_eight_images(name):
-    images = pictures(8)
+    images = smooth(name, 8)
     model = make(name, width=WIDTH)
     target = (images[:, 0] > 0).long() if model.dense else torch.arange(8) % 2
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -85,7 +83,7 @@ def test_overfits_eight_images(name):
 
 
 def test_state_dict_round_trip(name):
-    images, model, other = pictures(2), make(name).eval(), make(name, seed=9).eval()
+    images, model, other = smooth(name, 2), make(name).eval(), make(name, seed=9).eval()
     assert not torch.equal(model(images), other(images))
     other.load_state_dict(model.state_dict())
     assert torch.equal(model(images), other(images))
@@ -132,7 +130,7 @@ def test_attention_sites_fire_once_with_their_declared_shape(name):
         if isinstance(module, Switchable):
             module.explicit = True
     with torch.no_grad():
-        model(pictures(3, size=48))
+        model(smooth(name, 3, size=48))
     for site in sites:
         (maps,) = seen[site.name]
         check_map(site, maps)
@@ -140,6 +138,10 @@ def test_attention_sites_fire_once_with_their_declared_shape(name):
 
 def check_map(site, maps):
     assert maps.shape[0] == 3
+    if site.kind == "pooling":
+        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]), atol=1e-5, rtol=0)
+        assert maps.min() >= 0
+        return
     assert maps.min() > 0
     assert maps.max() < 1
     if site.kind == "channel-gate":
@@ -155,7 +157,7 @@ def check_map(site, maps):
 
 
 def test_watching_the_maps_changes_no_answer(name):
-    model, images = make(name).eval(), pictures(2)
+    model, images = make(name).eval(), smooth(name, 2)
     before = model(images)
     for module in model.modules():
         if isinstance(module, Switchable):
@@ -165,7 +167,7 @@ def test_watching_the_maps_changes_no_answer(name):
 
 def test_no_parameter_is_dead(name):
     model = make(name)
-    model(pictures(4)).square().sum().backward()
+    model(smooth(name, 4)).square().sum().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
@@ -174,7 +176,7 @@ def test_no_parameter_is_dead(name):
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # the fused kernel under vmap: slower, not wrong
 def test_per_sample_gradients_equal_a_loop(name):
-    model, images = make(name).double(), pictures(3, seed=5).double()
+    model, images = make(name).double(), smooth(name, 3, seed=5).double()
 
     def loss(parameters, image):
         return functional_call(model, parameters, (image[None],)).square().mean()
@@ -189,7 +191,7 @@ def test_per_sample_gradients_equal_a_loop(name):
 
 def test_one_image_does_not_see_the_others(name):
     model = make(name).train()
-    images = pictures(4)
+    images = smooth(name, 4)
     changed = images.clone()
     changed[1:] = -images[1:].flip(0)
     torch.testing.assert_close(model(changed)[0], model(images)[0], atol=1e-5, rtol=1e-5)
@@ -205,11 +207,21 @@ def test_norm_parameters_are_some_but_not_all(name):
 
 
 def test_a_model_of_the_wrong_kind_is_refused(name):
-    with pytest.raises(ConfigError, match=r"Set `model\.name` to"):
-        build_model(ModelSection(name=name, width=8), 1, 1, 28, 0, dense=name not in DENSE)
+    with pytest.raises(ConfigError, match=r"[Ss]et `(model|task)\.name` to"):
+        build_model(ModelSection(name=name, width=8), *fed(name)[:1], 1, fed(name)[1], 0, dense=name not in DENSE)
+
+
+def test_a_model_of_images_refuses_bags_and_the_reverse(name):
+    section = ModelSection(name=name, width=8)
+    channels, size = (1, 28) if name in BAG_MODELS else fed(BAG_MODELS[0])
+    takes = (
+        "bags of instances, and the data are images of 28" if name in BAG_MODELS else "images, and the data are bags"
+    )
+    with pytest.raises(ConfigError, match=rf"model '{name}' takes {takes}.*Set `model\.name` to"):
+        build_model(section, channels, 1, size, 0)
 
 
 @pytest.mark.parametrize(("channels", "outputs", "size"), [(2, 1, 28), (4, 1, 28), (1, 0, 28), (1, -1, 28), (1, 1, 4)])
 def test_impossible_shapes_are_refused(name, channels, outputs, size):
     with pytest.raises(ConfigError):
-        make(name, channels, outputs, size)
+        build_model(ModelSection(name=name, width=8), channels, outputs, size, 1, dense=name in DENSE)

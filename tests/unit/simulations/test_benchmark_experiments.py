@@ -13,6 +13,7 @@ from tests import benchmark_folders
 
 MAKERS: dict[str, Callable[[Path], object]] = {
     "fed-isic2019": benchmark_folders.isic,
+    "fed-camelyon16": benchmark_folders.camelyon16,
     "fed-ixi": benchmark_folders.ixi,
     "fed-kits19": benchmark_folders.kits,
     "wilds-camelyon17": benchmark_folders.wilds,
@@ -22,7 +23,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_experiment_opens_the_benchmark_and_its_task_takes_it(tmp_path: Path, name: str) -> None:
     MAKERS[name](tmp_path)
-    changes = [f"data.path={tmp_path}", "data.image-size=16"]
+    changes = [f"data.path={tmp_path}", "data.image-size=16", "data.max-instances=8"]
     config = load_experiment(name, changes).config
     assert load_benchmark(name, changes).base.config.data == config.data
     federation = open_federation(config.data)

@@ -21,6 +21,7 @@ from common.attention.health_sums import HealthSums
 from common.config import ModelSection
 from common.errors import DataError, ProtocolError
 from common.models import MODELS
+from tests.fed_items import fed, noisy
 
 
 def test_saturation_counts_shut_and_open_gates():
@@ -133,8 +134,9 @@ def test_impossible_sums_are_refused(change):
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_is_watched_and_left_as_it_was(name):
     torch.manual_seed(0)
-    model = MODELS.load(name)(ModelSection(name=name, width=8), 1, 2, 32).eval()
-    images = torch.randn(6, 1, 32, 32)
+    channels, size = fed(name)
+    model = MODELS.load(name)(ModelSection(name=name, width=8), channels, 2, size).eval()
+    images = noisy(name, 6)
     with torch.no_grad(), HealthMeter(model, 2) as meter:
         before = model(images)
         meter.note([f"p{i}" for i in range(6)], [0, 1] * 3)

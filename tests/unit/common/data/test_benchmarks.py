@@ -24,15 +24,18 @@ MAKERS = {
     "fed-ixi": benchmark_folders.ixi,
     "fed-kits19": benchmark_folders.kits,
     "wilds-camelyon17": benchmark_folders.wilds,
+    "fed-camelyon16": benchmark_folders.camelyon16,
 }
 TABLES = {
     "fed-isic2019": "train_test_split",
     "fed-ixi": "metadata_tiny.csv",
     "fed-kits19": "thresholded_sites.csv",
     "wilds-camelyon17": "metadata.csv",
+    "fed-camelyon16": "metadata.csv",
 }
-ISIC, IXI, KITS, WILDS = MAKERS
+ISIC, IXI, KITS, WILDS, SLIDES = MAKERS
 Laid = Callable[[str], Path]
+SMALL = {"data.image-size": 16, "data.max-instances": 8}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def laid(originals: dict[str, Path], tmp_path: Path) -> Laid:
 
 def settings(name: str, root: Path | str, **changes: Any) -> DataSection:
     kebab = {f"data.{key.replace('_', '-')}": value for key, value in changes.items()}
-    return load_run_config({"data.name": name, "data.path": str(root), "data.image-size": 16, **kebab}).data
+    return load_run_config({"data.name": name, "data.path": str(root), **SMALL, **kebab}).data
 
 
 def opened(name: str, root: Path | str, **changes: Any) -> Dataset:
@@ -247,6 +250,39 @@ def test_wilds_official_hospitals_are_held_out(originals: dict[str, Path]) -> No
     ]
 
 
+def test_slides_keep_hospitals_labels_and_the_official_test(originals: dict[str, Path]) -> None:
+    dataset, rows = opened(SLIDES, originals[SLIDES]), rows_of(SLIDES, originals[SLIDES])
+    assert (dataset.kind, dataset.site_names, dataset.classes) == ("bags", ("RUMC", "UMCU"), ("normal", "tumour"))
+    assert dataset.sites.tolist() == [0] * 12 + [1] * 12
+    assert dataset.labels is not None
+    assert dataset.labels.tolist() == [int(row["label"]) for row in rows]
+    assert dataset.splits is not None
+    assert dataset.splits.tolist() == ([0] * 8 + [2] * 4) * 2
+    assert dataset.patients.tolist() == [row["slide_name"].removesuffix(".tif") for row in rows]
+
+
+def test_slides_are_bags_of_the_tiles_in_the_files(originals: dict[str, Path]) -> None:
+    bags = opened(SLIDES, originals[SLIDES]).images[..., 0]
+    assert bags.shape == (24, 1 + 7, 8)
+    few, many = np.load(originals[SLIDES] / "normal_002.tif.npy"), np.load(originals[SLIDES] / "test_004.tif.npy")
+    assert (len(few), len(many)) == (4, 14)
+    assert bags[1, 0].tolist() == [1] * 4 + [0] * 4
+    assert np.array_equal(bags[1, 1:, :4].T, few)
+    assert not bags[1, 1:, 4:].any()
+    assert bags[11, 0].all()
+    assert np.array_equal(bags[11, 1:].T, many[[0, 2, 4, 6, 7, 9, 11, 13]])  # the middle of each eighth of 14
+
+
+def test_slides_of_a_class_need_no_other_file(laid: Laid) -> None:
+    root = laid(SLIDES)
+    (root / "tumor_001.tif.npy").unlink()
+    dataset = opened(SLIDES, root, classes="normal")
+    assert dataset.classes == ("normal",)
+    assert len(dataset) == 12
+    with pytest.raises(DataError, match="1 of 24 slides have no"):
+        opened(SLIDES, root)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_no_patient_on_two_sides_and_the_official_test_is_the_test(originals: dict[str, Path], name: str) -> None:
     dataset, federation = opened(name, originals[name]), open_federation(settings(name, originals[name]))
@@ -285,6 +321,7 @@ MUST_HAVE = {
     IXI: ("Patient ID", "Manufacturer", "Split"),
     KITS: ("case_ids", "site_ids", "train_test_split_silo"),
     WILDS: ("patient", "node", "x_coord", "y_coord", "tumor", "center"),
+    SLIDES: ("label", "hospital_corrected", "slide_name"),
 }
 
 
@@ -305,6 +342,12 @@ MUST_HAVE = {
         (WILDS, {"center": "5"}, "'center' holds '5'. Allowed are 0, 1, 2, 3, 4"),
         (WILDS, {"tumor": "2"}, "labels run from 0 to 2 and there are 2 classes"),
         (WILDS, {"x_coord": "1"}, "the image of row 1 is missing"),
+        (SLIDES, {"label": "2"}, "'label' holds '2'. Allowed are 0, 1"),
+        (SLIDES, {"label": "1"}, "the slide of row 1 is called 'normal' and its label is 1"),
+        (SLIDES, {"hospital_corrected": "2.0"}, "'hospital_corrected' holds '2.0'. Allowed are 0.0, 1.0"),
+        (SLIDES, {"slide_name": "lesion_001.tif"}, "the slide of row 1 is called 'lesion'"),
+        (SLIDES, {"slide_name": "normal_002.tif"}, "slides stand in two rows"),
+        (SLIDES, {"slide_name": "normal_099.tif"}, "1 of 24 slides have no `.npy` in .*, the first in row 1"),
     ],
 )
 def test_cells_that_cannot_be(laid: Laid, name: str, cells: dict[str, str], message: str) -> None:

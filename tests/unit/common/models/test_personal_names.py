@@ -10,16 +10,19 @@ from common.models import MODELS
 from common.models.build import build_model
 from common.models.norms import norm_parameters, norm_statistics
 from common.models.personal import declared, head_parameters, personal_names
+from tests.fed_items import fed
 
 
 def built(name="se-convnet", **changes):
-    return build_model(
-        load_run_config({"model.name": name, "model.width": 4, **changes}).model, 1, 1, 32, 0, DENSE[name]
-    )
+    channels, size = fed(name)
+    section = load_run_config({"model.name": name, "model.width": 4, **changes}).model
+    return build_model(section, channels, 1, size, 0, DENSE[name])
 
 
 STATISTICS = ("running_mean", "running_var")
-DENSE = {name: MODELS.load(name)(ModelSection(name=name, width=8), 1, 1, 32).dense for name in MODELS}
+DENSE = {
+    name: MODELS.load(name)(ModelSection(name=name, width=8), fed(name)[0], 1, fed(name)[1]).dense for name in MODELS
+}
 
 
 class Batched(nn.Module):
