@@ -10,6 +10,7 @@ import typer
 from common.commands import answering, command_line
 from common.errors import ConfigError
 from simulations.adaptation.command import adaptation
+from simulations.drift_command import drift
 from simulations.export_command import export
 from simulations.privacy_commands import commands as privacy
 from simulations.stepping import stepping
@@ -22,6 +23,7 @@ app = command_line(
 study = typer.Typer(no_args_is_help=True, help="Ask a finished run a question that its report does not answer.")
 app.add_typer(study, name="study")
 study.command()(adaptation)
+study.command()(drift)
 app.command()(export)
 app.add_typer(privacy, name="privacy")
 
