@@ -17,6 +17,7 @@ from common.errors import UnsupportedModelError
 from common.models.build import build_model
 from common.models.placement import fits
 from common.tasks.build import build_task
+from tests.fed_items import fed, noisy
 
 OURS = ["one-backward", "per-sample"]
 PATIENTS = torch.tensor([0, 0, 0, 1, 2, 2, 3])
@@ -276,3 +277,13 @@ def test_the_model_is_left_as_it_was(engine):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("attention", ["", "token-pooling", "none"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_bags_are_taken_apart_as_images_are(engine, attention):
+    channels, size = fed("abmil")
+    model = build_model(ModelSection(name="abmil", width=4, attention=attention), channels, 2, size, 1).double().train()
+    batch = Batch(images=noisy("abmil", 7).double(), labels=torch.arange(7) % 2, masks=None)
+    found = ENGINES.load(engine)(model, losses, batch, PATIENTS, Clip(0.5))
+    same(model, found, oracle(model, losses, batch, PATIENTS, Clip(0.5)))
