@@ -42,7 +42,7 @@ def divergence(site: AttentionSite, wanted: Tensor, found: Tensor) -> Tensor:
         each = relative(p, q) + relative(1 - p, 1 - q)
         return each.flatten(1).mean(1)
     rows = relative(p, q).sum(1 if site.kind == "branch" else -1)
-    return rows.flatten(1).mean(1)
+    return rows.reshape(len(rows), -1).mean(1)  # a bag has one row alone
 
 
 def relative(p: Tensor, q: Tensor) -> Tensor:
