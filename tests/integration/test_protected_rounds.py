@@ -400,7 +400,7 @@ def test_a_server_that_asks_for_less_noise_or_more_data_gets_nothing(changes, li
 
 def test_little_noise_is_priced_as_such(tmp_path):
     config = small_config(rounds=2, attention__every=0, out=str(tmp_path), **PRIVATE)
-    grid = Lying(config, {"noise_multiplier": 0.05})
+    grid = Lying(config, {"noise_multiplier": 0.3})
     try:
         with pytest.raises(BudgetExhaustedError):
             coordinate(grid, config, lambda record: None)

@@ -71,6 +71,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = made_results()
     save(results, folder)
+    (folder / "corruptions").mkdir()
+    for name in ("summary.csv", "rows.csv"):
+        (folder / "corruptions" / name).write_text("written by the study, to which the page only points\n")
     build_report(results, folder)
     return folder
 
@@ -131,7 +134,7 @@ def test_empty_results_make_a_page_too(tmp_path: Path):
 def test_a_figure_that_few_runs_can_fill_stands_only_where_it_is_filled(tmp_path: Path):
     assert has_section(made_results(), "distances")
     assert not has_section(empty_results(), "distances")
-    assert all(has_section(empty_results(), name) for name in FIGURES if name != "distances")
+    assert all(has_section(empty_results(), name) for name in FIGURES if name not in ("distances", "robustness"))
     text = build_report(empty_results(), tmp_path).read_text(encoding="utf-8")
     assert "under privacy</h2>" not in text
     assert not (tmp_path / "figures" / "distances.svg").exists()

@@ -86,7 +86,7 @@ def test_other_names_open_with_classes_by_index(save: Callable[..., Path], data_
         ({"val_labels": np.zeros((5, 1), dtype=np.uint8)}, "val has images of shape"),
         ({"val_labels": np.uint8(3)}, "val has images of shape"),
         ({"val_labels": np.full((6, 1), 2, dtype=np.uint8)}, "labels run from 0 to 2"),
-        ({f"{split}_images": np.zeros((n, 28, 28, 28), dtype=np.uint8) for split, n in COUNTS.items()}, "Volumes"),
+        ({f"{split}_images": np.zeros((n, 28, 28, 28), dtype=np.uint8) for split, n in COUNTS.items()}, "volumes"),
         ({"val_labels": np.array([None] * 6)}, "Python objects"),
     ],
 )

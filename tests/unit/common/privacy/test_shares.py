@@ -59,14 +59,21 @@ def test_a_sum_of_skellam_shares_is_skellam_of_all_their_variance():
     seed=st.integers(0, 2**32 - 1), length=st.integers(1, 60), clip=st.floats(0.01, 1.0), scale=st.floats(1.0, 500.0)
 )
 def test_rounded_sums_of_neighbours_lie_within_the_sensitivities(seed, length, clip, scale):
-    """One patient more, and every entry rounded by draws of its own: the worst that the price must cover."""
+    """One patient more, rounded by the same draws.
+
+    Whatever noise makes of two sums that lie so near for every draw, it makes of the two laws over all draws: a
+    divergence of mixtures is at most the mixture of divergences.
+    """
     random = np.random.default_rng(seed)
     layout = Layout((Segment("update", length, 50.0, finest=scale),), 32, 3)
     grid = Grid(layout.scale(layout.segments[0]), clip, length, 2)
     without = random.normal(size=length)
     patient = random.normal(size=length)
     patient *= clip / np.linalg.norm(patient)
-    ends = [layout.encode({"update": each}, RANDOM).view(np.int32).astype(int) for each in (without, without + patient)]
+    ends = [
+        layout.encode({"update": each}, SecureRandom(bytes(32))).view(np.int32).astype(int)
+        for each in (without, without + patient)
+    ]
     moved = ends[1] - ends[0]
     assert np.linalg.norm(moved) <= grid.l2
     assert np.abs(moved).sum() <= grid.l1
